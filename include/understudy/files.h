@@ -1,0 +1,39 @@
+// One state, one safetensors file.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "understudy/options.h"
+#include "understudy/value.h"
+
+namespace understudy {
+
+struct SaveFileOptions {
+  FileMetadata metadata{};
+  int threads = 0;  ///< 0: chosen by the writer
+};
+
+/// Writes `state` to one safetensors file, replacing it atomically. Streams:
+/// needs a few MiB beside the state. Durable when it returns. No thread may
+/// write the state while it runs. The file appears whole or not at all.
+void save_file(const Value& state, const std::filesystem::path& path,
+               const SaveFileOptions& options = {});
+
+struct LoadFileOptions {
+  /// Exact names or prefixes ("model" takes "model.weight" too); empty: all.
+  /// A name that matches nothing is Error(not_found).
+  std::vector<std::string> names{};
+  bool mmap = false;    ///< tensors over a private copy-on-write mapping of the file
+  bool verify = true;   ///< check the checksums of what is read, where the file has them
+  bool allow_pickle = false;  ///< else a file that carries pickled objects is Error(unsupported)
+  int threads = 0;
+};
+
+/// The state of a file. With aliasing and containers when Understudy wrote it;
+/// a flat dict for anybody else's safetensors file. With `names`, dicts keep
+/// only what was named, and containers other than dicts are taken whole.
+Value load_file(const std::filesystem::path& path, const LoadFileOptions& options = {});
+
+}  // namespace understudy

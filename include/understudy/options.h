@@ -1,0 +1,19 @@
+// Choices that several calls share.
+#pragma once
+
+#include <map>
+#include <string>
+
+namespace understudy {
+
+/// What images are made of. `automatic` takes pageable.
+enum class Memory { automatic, pageable, pinned, shared };
+/// How a snapshot is taken. `automatic` takes blocking.
+enum class Capture { automatic, blocking, overlapped };
+/// What `stage` does when every image is leased.
+enum class WhenBusy { wait, skip, error };
+
+/// User metadata of a single file: text to text.
+using FileMetadata = std::map<std::string, std::string>;
+
+}  // namespace understudy

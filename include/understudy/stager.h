@@ -1,0 +1,73 @@
+// Stager and Snapshot: a consistent copy of a state in memory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "understudy/options.h"
+#include "understudy/ticket.h"
+#include "understudy/value.h"
+
+namespace understudy {
+
+struct StagerOptions {
+  int images = 2;  ///< snapshots that may exist at once; each costs the state's size
+  Memory memory = Memory::automatic;
+  Capture capture = Capture::automatic;
+  WhenBusy when_busy = WhenBusy::wait;
+  bool huge_pages = false;
+  int threads = 0;  ///< copying threads; 0: the cores this process may use
+};
+
+class SnapshotState;
+
+/// A sealed, immutable copy. Leases its image until closed and until the last
+/// tensor from `state()` is gone. Copies share the lease. Thread-safe.
+class Snapshot {
+ public:
+  explicit Snapshot(std::shared_ptr<SnapshotState> state) : state_(std::move(state)) {}
+
+  /// The captured tree. Tensors lie over a private copy-on-write mapping of
+  /// the image: no copy is made, and writing to them changes nothing else.
+  Value state() const;
+  /// Bytes of the snapshot as a file.
+  std::uint64_t nbytes() const;
+  /// Writes it as one safetensors file; durable when it returns.
+  /// Throws Error(unsupported) with the path of an opaque leaf.
+  void save_file(const std::filesystem::path& path, const FileMetadata& metadata = {}) const;
+  /// Ends the lease, for all handles of this snapshot. Later calls throw Error(closed).
+  void close();
+
+  const std::shared_ptr<SnapshotState>& shared_state() const { return state_; }
+
+ private:
+  std::shared_ptr<SnapshotState> state_;
+};
+
+class StagerState;
+
+/// Makes snapshots; keeps its plan and its images between calls. One `stage`
+/// at a time: a second thread waits. Not copyable.
+class Stager {
+ public:
+  explicit Stager(StagerOptions options = {});
+  ~Stager();
+  Stager(Stager&&) noexcept;
+  Stager& operator=(Stager&&) noexcept;
+
+  /// Captures `state`. No thread may write the state while this runs; what is
+  /// written after it returns is never in the snapshot. Everything is captured
+  /// or nothing is. With WhenBusy::skip and no free image the ticket is done
+  /// and its wait() throws Error(busy).
+  Ticket<Snapshot> stage(const Value& state);
+
+  /// Gives the images back (leased ones when their leases end).
+  void close();
+
+ private:
+  std::unique_ptr<StagerState> state_;
+};
+
+}  // namespace understudy

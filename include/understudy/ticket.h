@@ -1,0 +1,84 @@
+// Ticket: what you wait on.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace understudy {
+
+/// Seconds. Absent means without limit.
+using Timeout = std::optional<std::chrono::duration<double>>;
+
+/// Where the time of one save went. Seconds from the call on, so that
+/// captured_s and durable_s are moments, and blocked_s is a length.
+struct Metrics {
+  double blocked_s = 0;   ///< how long the call kept its caller
+  double waited_s = 0;    ///< part of blocked_s spent waiting for a free image
+  double captured_s = 0;  ///< call to complete snapshot
+  double durable_s = 0;   ///< call to durable on disk; 0 for a stage or until then
+  std::uint64_t nbytes = 0;  ///< bytes of the file, header included
+  std::string writer;        ///< which writer was used and why; empty for a stage
+};
+
+struct TicketState;
+
+/// The part of a ticket that does not depend on its result. All members may be
+/// called from any thread. None of them throws the ticket's failure.
+class TicketBase {
+ public:
+  explicit TicketBase(std::shared_ptr<TicketState> state) : state_(std::move(state)) {}
+
+  /// True when the work has ended, well or not.
+  bool is_done() const;
+  /// True when the snapshot is complete (or the work has failed).
+  bool is_captured() const;
+  /// Blocks until captured or failed; false when the time ran out first.
+  bool wait_captured_for(Timeout timeout) const;
+  /// Blocks until done; false when the time ran out first.
+  bool wait_done_for(Timeout timeout) const;
+  /// Bytes done and bytes in all.
+  std::pair<std::uint64_t, std::uint64_t> progress() const;
+  /// The failure, or null while there is none.
+  std::exception_ptr exception() const;
+  /// Which capture was used and, if it is not the best, why.
+  std::string capture() const;
+  Metrics metrics() const;
+
+ protected:
+  void throw_failure() const;  // after done: rethrows, and marks the failure as seen
+  void throw_timeout() const;
+
+  std::shared_ptr<TicketState> state_;
+};
+
+/// A ticket whose work gives a `T`.
+template <class T>
+class Ticket : public TicketBase {
+ public:
+  Ticket(std::shared_ptr<TicketState> state, std::shared_ptr<std::optional<T>> result)
+      : TicketBase(std::move(state)), result_(std::move(result)) {}
+
+  /// Blocks until done and gives the result. Throws the failure, or
+  /// Error(timeout). May be called again.
+  T wait(Timeout timeout = {}) const {
+    if (!wait_done_for(timeout)) throw_timeout();
+    throw_failure();
+    return **result_;
+  }
+
+  /// Blocks until the snapshot is complete. Throws the failure, or Error(timeout).
+  void wait_captured(Timeout timeout = {}) const {
+    if (!wait_captured_for(timeout)) throw_timeout();
+    if (exception()) throw_failure();
+  }
+
+ private:
+  std::shared_ptr<std::optional<T>> result_;
+};
+
+}  // namespace understudy

@@ -1,0 +1,14 @@
+// Everything, for those who link the library.
+#pragma once
+
+#include "understudy/checkpointer.h"
+#include "understudy/dtype.h"
+#include "understudy/error.h"
+#include "understudy/files.h"
+#include "understudy/inspect.h"
+#include "understudy/options.h"
+#include "understudy/stager.h"
+#include "understudy/tensor.h"
+#include "understudy/ticket.h"
+#include "understudy/value.h"
+#include "understudy/version.h"

@@ -1,0 +1,26 @@
+// One thread that runs tasks in order.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace understudy {
+
+/// Started at the first task. In a forked child it does nothing.
+class TaskThread {
+ public:
+  explicit TaskThread(std::string name);
+  ~TaskThread();  ///< runs what was posted, then ends
+  TaskThread(const TaskThread&) = delete;
+  TaskThread& operator=(const TaskThread&) = delete;
+
+  /// `task` must not throw.
+  void post(std::function<void()> task);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace understudy

@@ -1,0 +1,16 @@
+// Starting threads the way this library needs them: named, deaf to signals.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <thread>
+
+namespace understudy {
+
+/// Starts a thread that blocks all signals (they belong to the program's own
+/// threads). `name` is cut to 15 characters, which is what the kernel keeps.
+/// With `low_priority` the thread yields CPU and disk to everybody else.
+/// Throws Error(no_space) when the system has no thread to give.
+std::thread start_thread(const std::string& name, bool low_priority, std::function<void()> body);
+
+}  // namespace understudy

@@ -1,0 +1,105 @@
+#include "base/ticket.h"
+
+#include <algorithm>
+
+namespace understudy {
+namespace {
+
+// Beyond this a wait is a wait without limit, and the clock cannot overflow.
+constexpr double kForever = 1e9;
+
+template <class Ready>
+bool wait_until(const TicketState& state, Timeout timeout, Ready ready) {
+  state.home.require("a ticket");
+  std::unique_lock lock(state.mutex);
+  if (!timeout || timeout->count() > kForever) {
+    state.changed.wait(lock, ready);
+    return true;
+  }
+  return state.changed.wait_for(lock, std::max(*timeout, decltype(timeout)::value_type{0}), ready);
+}
+
+}  // namespace
+
+void TicketState::set_captured() {
+  {
+    std::lock_guard lock(mutex);
+    is_captured = true;
+    metrics.captured_s = elapsed();
+  }
+  changed.notify_all();
+}
+
+void TicketState::set_done() {
+  {
+    std::lock_guard lock(mutex);
+    is_done = true;
+  }
+  changed.notify_all();
+}
+
+void TicketState::set_failed(std::exception_ptr why) {
+  {
+    std::lock_guard lock(mutex);
+    if (!failure) failure = std::move(why);
+    is_done = true;
+  }
+  changed.notify_all();
+}
+
+bool TicketBase::is_done() const {
+  state_->home.require("a ticket");
+  std::lock_guard lock(state_->mutex);
+  return state_->is_done;
+}
+
+bool TicketBase::is_captured() const {
+  state_->home.require("a ticket");
+  std::lock_guard lock(state_->mutex);
+  return state_->is_captured || state_->is_done;
+}
+
+bool TicketBase::wait_captured_for(Timeout timeout) const {
+  return wait_until(*state_, timeout, [&] { return state_->is_captured || state_->is_done; });
+}
+
+bool TicketBase::wait_done_for(Timeout timeout) const {
+  return wait_until(*state_, timeout, [&] { return state_->is_done; });
+}
+
+std::pair<std::uint64_t, std::uint64_t> TicketBase::progress() const {
+  const auto total = state_->total_nbytes.load(std::memory_order_relaxed);
+  return {std::min(state_->done_nbytes.load(std::memory_order_relaxed), total), total};
+}
+
+std::exception_ptr TicketBase::exception() const {
+  state_->home.require("a ticket");
+  std::lock_guard lock(state_->mutex);
+  return state_->failure;
+}
+
+std::string TicketBase::capture() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->capture;
+}
+
+Metrics TicketBase::metrics() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->metrics;
+}
+
+void TicketBase::throw_failure() const {
+  std::unique_lock lock(state_->mutex);
+  if (!state_->failure) return;
+  state_->is_seen = true;
+  const auto failure = state_->failure;
+  lock.unlock();
+  std::rethrow_exception(failure);
+}
+
+void TicketBase::throw_timeout() const {
+  const auto [done, total] = progress();
+  fail(ErrorCode::timeout, "the time given to wait ran out with {} of {} bytes done", done, total);
+}
+
+}  // namespace understudy

@@ -1,0 +1,132 @@
+// One loop at a time. The caller publishes a loop under the mutex and wakes the
+// workers; each takes the next index from an atomic until none is left. The
+// last one out wakes the caller.
+#include "base/worker_pool.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/process.h"
+#include "base/thread.h"
+
+namespace understudy {
+
+struct WorkerPool::State {
+  State(std::string name, int threads, bool low_priority)
+      : name(std::move(name)), threads(threads), low_priority(low_priority) {}
+
+  void start();
+  void serve(int worker);
+  void work(int worker) noexcept;
+
+  const std::string name;
+  const int threads;
+  const bool low_priority;
+  HomeProcess home;
+
+  std::mutex callers;  // one loop at a time
+  std::mutex mutex;
+  std::condition_variable wake, finished;
+  std::vector<std::thread> workers;
+  std::uint64_t round = 0;
+  int busy = 0;
+  bool stop = false;
+
+  // The loop in progress.
+  const std::function<void(std::uint64_t, int)>* body = nullptr;
+  std::uint64_t count = 0;
+  std::atomic<std::uint64_t> next{0};
+  std::exception_ptr failure;
+};
+
+void WorkerPool::State::start() {
+  const int helpers = low_priority ? threads : threads - 1;
+  while (static_cast<int>(workers.size()) < helpers) {
+    // The caller is worker 0 unless it only waits.
+    const int worker = static_cast<int>(workers.size()) + (low_priority ? 0 : 1);
+    workers.push_back(start_thread(fmt::format("{}-{}", name, worker), low_priority,
+                                   [this, worker] { serve(worker); }));
+  }
+}
+
+void WorkerPool::State::serve(int worker) {
+  std::uint64_t seen = 0;
+  std::unique_lock lock(mutex);
+  for (;;) {
+    wake.wait(lock, [&] { return stop || round != seen; });
+    if (stop) return;
+    seen = round;
+    lock.unlock();
+    work(worker);
+    lock.lock();
+    if (--busy == 0) finished.notify_one();
+  }
+}
+
+void WorkerPool::State::work(int worker) noexcept {
+  for (;;) {
+    const auto i = next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= count) return;
+    try {
+      (*body)(i, worker);
+    } catch (...) {
+      std::lock_guard lock(mutex);
+      if (!failure) failure = std::current_exception();
+      next.store(count, std::memory_order_relaxed);
+    }
+  }
+}
+
+WorkerPool::WorkerPool(std::string name, int threads, bool low_priority)
+    : state_(std::make_unique<State>(std::move(name), std::max(threads, 1), low_priority)) {}
+
+WorkerPool::~WorkerPool() {
+  if (!state_) return;
+  if (!state_->home.is_here()) {
+    // The threads are the parent's; their handles must not be touched here.
+    (void)state_.release();
+    return;
+  }
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->stop = true;
+  }
+  state_->wake.notify_all();
+  for (auto& worker : state_->workers) worker.join();
+}
+
+int WorkerPool::threads() const noexcept {
+  return state_->threads;
+}
+
+void WorkerPool::run(std::uint64_t count, const std::function<void(std::uint64_t, int)>& body) {
+  auto& s = *state_;
+  s.home.require("a worker pool");
+  if (count == 0) return;
+  std::lock_guard caller(s.callers);
+  if (count == 1 && !s.low_priority) return body(0, 0);
+  std::unique_lock lock(s.mutex);
+  s.start();
+  s.body = &body;
+  s.count = count;
+  s.next.store(0, std::memory_order_relaxed);
+  s.failure = nullptr;
+  s.busy = static_cast<int>(s.workers.size());
+  ++s.round;
+  lock.unlock();
+  s.wake.notify_all();
+  if (!s.low_priority) s.work(0);
+  lock.lock();
+  s.finished.wait(lock, [&] { return s.busy == 0; });
+  s.body = nullptr;
+  if (s.failure) std::rethrow_exception(std::exchange(s.failure, nullptr));
+}
+
+}  // namespace understudy

@@ -1,0 +1,353 @@
+#include "understudy/checkpointer.h"
+
+#include <algorithm>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/task_thread.h"
+#include "base/ticket.h"
+#include "checkpointer/choose_step.h"
+#include "checkpointer/metadata.h"
+#include "checkpointer/sources.h"
+#include "restore/load.h"
+#include "restore/resume.h"
+#include "stage/snapshot.h"
+#include "store/commit.h"
+#include "store/reader.h"
+
+namespace understudy {
+
+namespace fs = std::filesystem;
+
+class CheckpointerState {
+ public:
+  explicit CheckpointerState(CheckpointerOptions given);
+  ~CheckpointerState();
+
+  Ticket<fs::path> save(std::int64_t step, const Value& state, const SaveOptions& how);
+  Checkpoint restore(const RestoreOptions& how);
+  std::optional<std::int64_t> resume(Value& state, const ResumeOptions& how);
+  bool wait(Timeout timeout);
+  void close();
+  void require_here() const { home_.require("a checkpointer"); }
+
+  const CheckpointerOptions options;
+  std::mutex resumed_mutex;
+  std::optional<ResumeReport> resumed;
+
+ private:
+  struct Job;
+
+  std::shared_ptr<store::FolderLock> begin_save(std::int64_t step, bool overwrite);
+  void persist(Job& job);
+  void throw_unseen_failure();
+  std::deque<std::shared_ptr<TicketState>> tickets() {
+    std::lock_guard lock(mutex_);
+    return tickets_;
+  }
+  memory::Lease reading_image(std::uint64_t nbytes);
+
+  HomeProcess home_;
+  StagerState stager_;
+  store::Writer writer_;
+  WorkerPool readers_{"us-read", restore::kReadThreads};
+
+  std::mutex mutex_;
+  bool is_closed_ = false;
+  std::shared_ptr<store::FolderLock> lock_;
+  std::set<std::int64_t> queued_;
+  std::deque<std::shared_ptr<TicketState>> tickets_;  // that may still fail or be unseen
+
+  TaskThread persister_{"us-persist"};  // last: its tasks use all of the above
+};
+
+struct CheckpointerState::Job {
+  std::shared_ptr<TicketState> ticket;
+  std::shared_ptr<std::optional<fs::path>> result;
+  std::optional<Snapshot> snapshot;
+  std::int64_t step;
+  std::string metadata;
+  bool overwrite;
+  std::shared_ptr<store::FolderLock> lock;
+};
+
+namespace {
+
+CheckpointerOptions checked(CheckpointerOptions options) {
+  if (options.directory.empty()) fail(ErrorCode::invalid, "a checkpointer needs a directory");
+  if (options.keep && *options.keep < 1) {
+    fail(ErrorCode::invalid, "keep must be at least 1, not {}", *options.keep);
+  }
+  if (options.survive) {
+    fail(ErrorCode::unsupported, "survive is not in this version: images end with the process");
+  }
+  std::error_code error;
+  fs::create_directories(options.directory, error);
+  if (!fs::is_directory(options.directory)) {
+    fail(ErrorCode::io, "cannot make the folder {}: {}", options.directory.string(),
+         error ? error.message() : "something else has that name");
+  }
+  return options;
+}
+
+StagerOptions stager_options(const CheckpointerOptions& o) {
+  return {.images = o.images,
+          .memory = o.memory,
+          .capture = o.capture,
+          .when_busy = o.when_busy,
+          .huge_pages = o.huge_pages,
+          .threads = o.threads};
+}
+
+}  // namespace
+
+CheckpointerState::CheckpointerState(CheckpointerOptions given)
+    : options(checked(std::move(given))), stager_(stager_options(options)) {}
+
+CheckpointerState::~CheckpointerState() = default;
+
+// What can be known at once.
+std::shared_ptr<store::FolderLock> CheckpointerState::begin_save(std::int64_t step,
+                                                                 bool overwrite) {
+  std::lock_guard lock(mutex_);
+  if (is_closed_) {
+    fail(ErrorCode::closed, "the checkpointer of {} is closed", options.directory.string());
+  }
+  if (step < 0) fail(ErrorCode::invalid, "a step must not be negative, but is {}", step);
+  if (!lock_) lock_ = store::lock_folder(options.directory);
+  if (!overwrite) {
+    if (queued_.contains(step)) fail(ErrorCode::invalid, "step {} is being saved already", step);
+    store::require_new_step(options.directory, step);
+  }
+  return lock_;
+}
+
+Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
+                                         const SaveOptions& how) {
+  throw_unseen_failure();
+  auto ticket = std::make_shared<TicketState>();
+  auto job = std::make_shared<Job>(Job{ticket,
+                                       std::make_shared<std::optional<fs::path>>(),
+                                       {},
+                                       step,
+                                       metadata_to_json(how.metadata),
+                                       how.overwrite,
+                                       {}});
+  require_storable(state);
+  job->lock = begin_save(step, how.overwrite);
+  try {
+    job->snapshot = stager_.capture(state, *ticket);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::busy || options.when_busy != WhenBusy::skip) throw;
+    ticket->set_failed(std::current_exception());
+    return {ticket, job->result};
+  }
+  ticket->total_nbytes = job->snapshot->nbytes();
+  {
+    std::lock_guard lock(mutex_);
+    queued_.insert(step);
+    tickets_.push_back(ticket);
+    persister_.post([this, job] { persist(*job); });
+  }
+  Ticket<fs::path> handle(ticket, job->result);
+  std::lock_guard lock(ticket->mutex);
+  ticket->metrics.blocked_s = ticket->elapsed();
+  return handle;
+}
+
+void CheckpointerState::persist(Job& job) {
+  std::exception_ptr failure;
+  try {
+    SnapshotSource source(job.snapshot->shared_state()->contents(), header_metadata({}));
+    const auto done = store::commit_step(*job.lock, job.step, source, job.metadata, writer_,
+                                         {.overwrite = job.overwrite, .keep = options.keep},
+                                         &job.ticket->done_nbytes);
+    *job.result = done.path;
+    std::lock_guard lock(job.ticket->mutex);
+    job.ticket->metrics.durable_s = job.ticket->elapsed();
+    job.ticket->metrics.writer = done.writer;
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  // The image and the lock are free before anybody is told that the save has ended.
+  job.snapshot->close();
+  job.snapshot.reset();
+  job.lock.reset();
+  {
+    std::lock_guard lock(mutex_);
+    queued_.erase(job.step);
+  }
+  if (failure) {
+    job.ticket->set_failed(failure);
+  } else {
+    job.ticket->set_done();
+  }
+}
+
+// A failure is thrown once: here, or by whoever waited for its ticket.
+void CheckpointerState::throw_unseen_failure() {
+  std::lock_guard lock(mutex_);
+  std::exception_ptr first;
+  std::erase_if(tickets_, [&](const auto& ticket) {
+    std::lock_guard inner(ticket->mutex);
+    if (!ticket->is_done) return false;
+    if (!ticket->failure || ticket->is_seen) return true;
+    if (first) return false;
+    first = ticket->failure;
+    ticket->is_seen = true;
+    return true;
+  });
+  if (first) std::rethrow_exception(first);
+}
+
+bool CheckpointerState::wait(Timeout timeout) {
+  const auto began = std::chrono::steady_clock::now();
+  for (const auto& ticket : tickets()) {
+    auto left = timeout;
+    if (left) *left -= std::chrono::steady_clock::now() - began;
+    if (!TicketBase(ticket).wait_done_for(left)) return false;
+  }
+  throw_unseen_failure();
+  return true;
+}
+
+void CheckpointerState::close() {
+  if (!home_.is_here()) return;
+  {
+    std::lock_guard lock(mutex_);
+    is_closed_ = true;
+  }
+  for (const auto& ticket : tickets()) TicketBase(ticket).wait_done_for({});
+  {
+    std::lock_guard lock(mutex_);
+    lock_.reset();
+  }
+  stager_.close();
+  throw_unseen_failure();
+}
+
+Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
+  LoadFileOptions load;
+  load.names = how.names;
+  load.allow_pickle = options.allow_pickle;
+  const auto folder = choose_step(options.directory, how.step);
+  if (!folder) {
+    fail(ErrorCode::not_found, "there is no step in {}", options.directory.string());
+  }
+  return with_newest_whole(options.directory, folder->step, [&] {
+    const auto reader = store::open_step(*folder);
+    return Checkpoint{folder->step, restore::load(reader, load, readers_),
+                      metadata_from_json(folder->manifest->metadata_json), "disk"};
+  });
+}
+
+memory::Lease CheckpointerState::reading_image(std::uint64_t nbytes) {
+  try {
+    return stager_.lease(nbytes);
+  } catch (const Error& e) {
+    // Closed, or all images are being written: one of our own does as well.
+    if (e.code() != ErrorCode::busy && e.code() != ErrorCode::closed) throw;
+    return std::make_shared<memory::Image>(nbytes);
+  }
+}
+
+std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& how) {
+  ResumeReport report;
+  report.source = "disk";
+  std::optional<std::int64_t> below;
+  for (;;) {
+    std::optional<store::StepFolder> folder;
+    try {
+      folder = choose_step(options.directory, how.step, below);
+      if (!folder && !report.skipped.empty()) {
+        fail(ErrorCode::corrupt, "no step in {} is whole; the newest: {}",
+             options.directory.string(), report.skipped.front().reason);
+      }
+      if (!folder) return {};
+      with_newest_whole(options.directory, folder->step, [&] {
+        const auto reader = store::open_step(*folder);
+        // At least a byte, because empty mappings are not.
+        const auto image = reading_image(std::max<std::uint64_t>(reader.header().data_nbytes, 1));
+        restore::resume_into(reader, state, image, options.allow_pickle, readers_,
+                             stager_.workers());
+      });
+    } catch (const DamagedStep& e) {
+      if (how.on_damage == OnDamage::error || how.step) throw;
+      report.skipped.push_back({e.step(), e.reason()});
+      below = e.step();
+      continue;
+    }
+    report.step = folder->step;
+    std::lock_guard lock(resumed_mutex);
+    resumed = report;
+    return report.step;
+  }
+}
+
+Checkpointer::Checkpointer(CheckpointerOptions options)
+    : state_(std::make_unique<CheckpointerState>(std::move(options))) {}
+
+Checkpointer::~Checkpointer() {
+  if (!state_) return;
+  try {
+    state_->close();
+  } catch (...) {  // close() is there for those who want to know
+  }
+}
+
+Checkpointer::Checkpointer(Checkpointer&&) noexcept = default;
+Checkpointer& Checkpointer::operator=(Checkpointer&&) noexcept = default;
+
+Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
+                                    const SaveOptions& options) {
+  state_->require_here();
+  return state_->save(step, state, options);
+}
+
+Checkpoint Checkpointer::restore(const RestoreOptions& options) {
+  state_->require_here();
+  return state_->restore(options);
+}
+
+std::optional<std::int64_t> Checkpointer::resume(Value& state, const ResumeOptions& options) {
+  state_->require_here();
+  return state_->resume(state, options);
+}
+
+std::optional<ResumeReport> Checkpointer::resumed() const {
+  std::lock_guard lock(state_->resumed_mutex);
+  return state_->resumed;
+}
+
+std::vector<std::int64_t> Checkpointer::steps() const {
+  state_->require_here();
+  std::vector<std::int64_t> steps;
+  for (const auto& folder : store::look_at_steps(state_->options.directory)) {
+    if (folder.is_complete()) steps.push_back(folder.step);
+  }
+  return steps;
+}
+
+std::optional<std::int64_t> Checkpointer::latest() const {
+  const auto all = steps();
+  if (all.empty()) return {};
+  return all.back();
+}
+
+bool Checkpointer::wait(Timeout timeout) {
+  state_->require_here();
+  return state_->wait(timeout);
+}
+
+void Checkpointer::close() {
+  state_->close();
+}
+
+const fs::path& Checkpointer::directory() const {
+  return state_->options.directory;
+}
+
+}  // namespace understudy

@@ -1,0 +1,45 @@
+// Which step to read, and what to say when it is damaged.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "store/reader.h"
+#include "understudy/error.h"
+
+namespace understudy {
+
+/// Error(corrupt) about one step, with the newest whole one named.
+class DamagedStep : public Error {
+ public:
+  DamagedStep(const std::filesystem::path& directory, std::int64_t step, std::string reason);
+  std::int64_t step() const noexcept { return step_; }
+  const std::string& reason() const noexcept { return reason_; }
+
+ private:
+  std::int64_t step_;
+  std::string reason_;
+};
+
+/// The step asked for, or the newest (below `below`, when given). Nothing when
+/// there is none at all. Throws Error(not_found) for a step that was asked for
+/// and is not there, DamagedStep for one that is not complete.
+std::optional<store::StepFolder> choose_step(const std::filesystem::path& directory,
+                                             std::optional<std::int64_t> step,
+                                             std::optional<std::int64_t> below = {});
+
+/// Runs `read`, turning its Error(corrupt) into DamagedStep.
+template <class Read>
+auto with_newest_whole(const std::filesystem::path& directory, std::int64_t step, Read&& read) {
+  try {
+    return read();
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::corrupt) throw;
+    throw DamagedStep(directory, step, e.what());
+  }
+}
+
+}  // namespace understudy

@@ -1,0 +1,48 @@
+#include <system_error>
+
+#include "base/error.h"
+#include "os/probe.h"
+#include "understudy/inspect.h"
+
+namespace understudy {
+namespace {
+
+Probe row(std::string name, os::Found found, std::string cost, std::string remedy = {}) {
+  return {std::move(name), found.is_available, std::move(found.detail), std::move(cost),
+          std::move(remedy)};
+}
+
+}  // namespace
+
+// The ratios were measured on machines of 2 cores with a virtual disk; they say
+// how much something matters, not what this machine reaches.
+std::vector<Probe> doctor(const std::filesystem::path& directory) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(directory, error)) {
+    fail(ErrorCode::not_found, "there is no folder '{}'", directory.string());
+  }
+  return {
+      row("huge pages", os::probe_huge_pages(),
+          "memory that is touched for the first time fills 2.4 times slower, which a restore into "
+          "new tensors feels",
+          "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"),
+      row("userfaultfd", os::probe_userfaultfd(),
+          "nothing in this version, which captures before the call returns; overlapped capture "
+          "will need it and stop the loop about 20 times shorter",
+          "sudo sysctl vm.unprivileged_userfaultfd=1"),
+      row("io_uring", os::probe_io_uring(),
+          "nothing in this version: direct writes from several threads reach the same speed",
+          "sudo sysctl kernel.io_uring_disabled=0"),
+      row("direct I/O", os::probe_direct_io(directory),
+          "writing durably through the page cache is about 4 times slower"),
+      row("shared memory", os::probe_shared_memory(),
+          "no image can be made: Stager and Checkpointer do not work; save_file does"),
+      row("CUDA", os::probe_cuda(), "nothing for state that lies in host memory"),
+      row("cores", os::probe_cores(),
+          "copying takes about a fifth longer, and always competes with the training loop"),
+      row("memory", os::probe_memory(),
+          "an image costs as much memory as the state; save_file needs a few MiB only"),
+  };
+}
+
+}  // namespace understudy

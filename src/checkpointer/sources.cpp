@@ -1,0 +1,87 @@
+#include "checkpointer/sources.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "format/integrity.h"
+#include "stage/structure.h"
+#include "value/extents.h"
+#include "value/walk.h"
+
+namespace understudy {
+
+using format::kBlockNbytes;
+
+SnapshotSource::SnapshotSource(SnapshotState::Contents contents, HeaderMetadata metadata)
+    : contents_(std::move(contents)), metadata_(std::move(metadata)) {
+  const auto& layout = *contents_.layout;
+  header_nbytes_ = format::fits(layout, contents_.tree, metadata_)
+                       ? layout.header_nbytes
+                       : format::header_capacity(layout, contents_.tree, metadata_);
+}
+
+std::span<const std::byte> SnapshotSource::block(std::uint64_t index, std::span<std::byte>) {
+  const auto begin = index * kBlockNbytes;
+  const auto& layout = *contents_.layout;
+  return {contents_.image->data() + layout.header_nbytes + begin,
+          std::min(kBlockNbytes, layout.data_nbytes - begin)};
+}
+
+std::vector<std::byte> SnapshotSource::seal(std::span<const std::uint64_t> checksums,
+                                            std::string& digest) {
+  const auto& layout = *contents_.layout;
+  return format::write_sealed_header(layout.entries, metadata_, contents_.tree, checksums,
+                                     header_nbytes_, digest);
+}
+
+struct StateSource::Prepared {
+  Prepared(const Value& state, const HeaderMetadata& metadata)
+      : structure((require_storable(state), stage::examine(state))),
+        extents(value::find_extents(structure.tensors)),
+        layout(format::make_layout(state, extents, metadata)),
+        tree(format::encode_tree(state, layout.leaves)) {}
+
+  stage::Structure structure;
+  value::Extents extents;
+  format::Layout layout;
+  std::string tree;
+};
+
+StateSource::StateSource(const Value& state, HeaderMetadata metadata)
+    : StateSource(metadata, Prepared(state, metadata)) {}
+
+StateSource::StateSource(HeaderMetadata metadata, Prepared prepared)
+    : metadata_(std::move(metadata)),
+      layout_(std::move(prepared.layout)),
+      tree_(std::move(prepared.tree)),
+      plan_(layout_, std::move(prepared.extents)) {
+  plan_.set_blobs(std::move(prepared.structure.blobs));
+}
+
+std::span<const std::byte> StateSource::block(std::uint64_t index, std::span<std::byte> scratch) {
+  const auto begin = index * kBlockNbytes;
+  const auto out = scratch.first(std::min(kBlockNbytes, layout_.data_nbytes - begin));
+  plan_.fill(begin, out, true);
+  return out;
+}
+
+std::vector<std::byte> StateSource::seal(std::span<const std::uint64_t> checksums,
+                                         std::string& digest) {
+  return format::write_sealed_header(layout_.entries, metadata_, tree_, checksums,
+                                     layout_.header_nbytes, digest);
+}
+
+void require_storable(const Value& state) {
+  value::walk(state, [](const value::Path& path, const Value& node) {
+    if (node.type() == Value::Type::opaque && !node.as_opaque().pickle) {
+      fail(ErrorCode::unsupported,
+           "the object of type {} at '{}' cannot be saved: it is not a tensor, a number, a text or "
+           "a container of such; pass allow_pickle=True to store it pickled",
+           node.as_opaque().type_name, path.str());
+    }
+    return true;
+  });
+}
+
+}  // namespace understudy

@@ -1,0 +1,59 @@
+// What is written: a snapshot's image as it lies, or a state gathered on the way.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "stage/snapshot.h"
+#include "store/source.h"
+#include "transfer/plan.h"
+#include "understudy/value.h"
+
+namespace understudy {
+
+using HeaderMetadata = std::vector<std::pair<std::string, std::string>>;
+
+/// The image of a snapshot, without a copy.
+class SnapshotSource : public store::ShardSource {
+ public:
+  SnapshotSource(SnapshotState::Contents contents, HeaderMetadata metadata);
+
+  std::uint64_t header_nbytes() const override { return header_nbytes_; }
+  std::uint64_t data_nbytes() const override { return contents_.layout->data_nbytes; }
+  std::span<const std::byte> block(std::uint64_t index, std::span<std::byte> scratch) override;
+  std::vector<std::byte> seal(std::span<const std::uint64_t> checksums,
+                              std::string& digest) override;
+
+ private:
+  SnapshotState::Contents contents_;
+  HeaderMetadata metadata_;
+  std::uint64_t header_nbytes_;
+};
+
+/// A state, gathered block by block into the writer's buffers.
+class StateSource : public store::ShardSource {
+ public:
+  StateSource(const Value& state, HeaderMetadata metadata);
+
+  std::uint64_t header_nbytes() const override { return layout_.header_nbytes; }
+  std::uint64_t data_nbytes() const override { return layout_.data_nbytes; }
+  std::span<const std::byte> block(std::uint64_t index, std::span<std::byte> scratch) override;
+  std::vector<std::byte> seal(std::span<const std::uint64_t> checksums,
+                              std::string& digest) override;
+
+ private:
+  struct Prepared;
+  StateSource(HeaderMetadata metadata, Prepared prepared);
+
+  HeaderMetadata metadata_;
+  format::Layout layout_;
+  std::string tree_;
+  transfer::Plan plan_;
+};
+
+/// Throws Error(unsupported) with the path of the first leaf that no file can
+/// hold (an object, unless it comes with a pickle).
+void require_storable(const Value& state);
+
+}  // namespace understudy

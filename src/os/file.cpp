@@ -1,0 +1,138 @@
+#include "os/file.h"
+
+#include <fcntl.h>
+#include <utility>
+
+#include "base/error.h"
+#include "os/calls.h"
+#include "os/failure.h"
+#include "os/stat.h"
+
+namespace understudy::os {
+
+namespace {
+
+// Direct I/O goes in these steps. No disk in use has larger blocks; one that
+// has refuses the first write, and the file is then written through the cache.
+constexpr std::uint64_t kDirectUnit = 4096;
+
+}  // namespace
+
+File::~File() {
+  if (is_open()) calls().close(fd_);
+}
+
+File::File(File&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      is_direct_(other.is_direct_),
+      name_(std::move(other.name_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  if (this != &other) {
+    if (is_open()) calls().close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+    is_direct_ = other.is_direct_;
+    name_ = std::move(other.name_);
+  }
+  return *this;
+}
+
+File File::open(const std::filesystem::path& path) {
+  // O_NONBLOCK: a pipe would wait for a writer here; plain files ignore it.
+  int fd = uninterrupted(
+      [&] { return calls().open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0); });
+  if (fd < 0) fail_call("open", path.native(), errno);
+  File file(fd, path.native());
+  if (file.info().type != FileInfo::Type::file) {
+    fail(ErrorCode::invalid, "{} is not a plain file", path.native());
+  }
+  return file;
+}
+
+FileInfo File::info() const {
+  struct stat found;
+  if (uninterrupted([&] { return calls().fstat(fd_, &found); }) != 0) {
+    fail_call("look at", name_, errno);
+  }
+  return to_file_info(found);
+}
+
+void File::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  std::uint64_t done = 0;
+  while (done < out.size()) {
+    const auto count = uninterrupted([&] {
+      return calls().pread(fd_, out.data() + done, out.size() - done,
+                           static_cast<off_t>(offset + done));
+    });
+    if (count < 0) fail_call("read", name_, errno);
+    if (count == 0) {
+      fail(ErrorCode::corrupt, "{} ends at byte {}; bytes {} to {} were wanted", name_,
+           offset + done, offset, offset + out.size());
+    }
+    done += static_cast<std::uint64_t>(count);
+  }
+}
+
+void File::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  const std::uint64_t unit = is_direct_ ? kDirectUnit : 1;
+  // A direct write that stops inside a unit begins it again. A file system that
+  // never gets past it must not hold us for ever.
+  constexpr int kMaxVainWrites = 8;
+  int vain_writes = 0;
+  std::uint64_t done = 0;
+  while (done < bytes.size()) {
+    const auto count = uninterrupted([&] {
+      return calls().pwrite(fd_, bytes.data() + done, bytes.size() - done,
+                            static_cast<off_t>(offset + done));
+    });
+    if (count < 0) fail_call("write", name_, errno);
+    const std::uint64_t whole = static_cast<std::uint64_t>(count) / unit * unit;
+    vain_writes = whole == 0 ? vain_writes + 1 : 0;
+    if (count == 0 || vain_writes == kMaxVainWrites) {
+      fail(ErrorCode::io, "cannot write {}: the system took {} of {} bytes at offset {}", name_,
+           count, bytes.size() - done, offset + done);
+    }
+    done += whole;
+  }
+}
+
+void File::begin_write_back(std::uint64_t offset, std::uint64_t nbytes) const noexcept {
+  calls().sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(nbytes),
+                          SYNC_FILE_RANGE_WRITE);
+}
+
+bool File::reserve(std::uint64_t nbytes) const {
+  if (nbytes == 0) return true;  // the call refuses 0
+  if (uninterrupted([&] { return calls().fallocate(fd_, 0, 0, static_cast<off_t>(nbytes)); }) ==
+      0) {
+    return true;
+  }
+  if (errno == EOPNOTSUPP || errno == ENOSYS) return false;
+  fail_call(fmt::format("reserve {} bytes for", nbytes), name_, errno);
+}
+
+void File::resize(std::uint64_t nbytes) const {
+  if (uninterrupted([&] { return calls().ftruncate(fd_, static_cast<off_t>(nbytes)); }) != 0) {
+    fail_call(fmt::format("set to {} bytes", nbytes), name_, errno);
+  }
+}
+
+void File::set_mode(unsigned mode) const {
+  if (uninterrupted([&] { return calls().fchmod(fd_, static_cast<mode_t>(mode)); }) != 0) {
+    fail_call("set the mode of", name_, errno);
+  }
+}
+
+void File::sync() const {
+  if (uninterrupted([&] { return calls().fsync(fd_); }) != 0) fail_call("sync", name_, errno);
+}
+
+void File::close() {
+  // After EINTR the descriptor is gone on Linux; a second try could close
+  // somebody else's.
+  if (is_open() && calls().close(std::exchange(fd_, -1)) != 0 && errno != EINTR) {
+    fail_call("close", name_, errno);
+  }
+}
+
+}  // namespace understudy::os

@@ -1,0 +1,203 @@
+#include "os/probe.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+#include "os/system.h"
+
+#ifndef USERFAULTFD_IOC_NEW  // headers before Linux 6.1
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+namespace understudy::os {
+namespace {
+
+/// A descriptor that is closed again whatever happens.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  bool is_open() const noexcept { return fd_ >= 0; }
+  int get() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+std::string reason(int error) {
+  return std::strerror(error);
+}
+
+/// The first line of a small file of the kernel's; empty when there is none.
+std::string first_line(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+/// "madvise" out of "always [madvise] never".
+std::string chosen(const std::string& line) {
+  const auto from = line.find('[');
+  const auto to = line.find(']');
+  if (from == std::string::npos || to == std::string::npos || to < from) return {};
+  return line.substr(from + 1, to - from - 1);
+}
+
+std::string gib(std::uint64_t nbytes) {
+  return fmt::format("{:.1f} GiB", static_cast<double>(nbytes) / double(1 << 30));
+}
+
+/// Asks an open userfaultfd whether it can write-protect.
+Found check_write_protect(const Descriptor& fd, std::string_view way) {
+  uffdio_api api{};
+  api.api = UFFD_API;
+  if (ioctl(fd.get(), UFFDIO_API, &api) != 0) {
+    return {false,
+            fmt::format("opened by {}, but its version was refused: {}", way, reason(errno))};
+  }
+  if ((api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP) == 0) {
+    return {false, fmt::format("opened by {}, but this kernel cannot write-protect with it", way)};
+  }
+  return {true, fmt::format("write protection with kernel faults, opened by {}", way)};
+}
+
+}  // namespace
+
+Found probe_huge_pages() {
+  const auto line = first_line("/sys/kernel/mm/transparent_hugepage/enabled");
+  const auto setting = chosen(line);
+  if (setting.empty()) return {false, "this kernel has no transparent huge pages"};
+  const auto shared = chosen(first_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled"));
+  return {setting != "never", fmt::format("private memory: {}, shared memory: {}", setting,
+                                          shared.empty() ? "none" : shared)};
+}
+
+Found probe_userfaultfd() {
+  // The device asks for its own permissions only, the call for a capability or
+  // the sysctl: either will do.
+  const Descriptor device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+  if (device.is_open()) {
+    const Descriptor fd(ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
+    if (fd.is_open()) return check_write_protect(fd, "/dev/userfaultfd");
+  }
+  const Descriptor fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  if (fd.is_open()) return check_write_protect(fd, "the system call");
+  const int error = errno;
+  if (error == EPERM) {
+    const auto sysctl = first_line("/proc/sys/vm/unprivileged_userfaultfd");
+    return {false,
+            fmt::format("kernel faults are not permitted (vm.unprivileged_userfaultfd is {})",
+                        sysctl.empty() ? "missing" : sysctl)};
+  }
+  return {false, fmt::format("the system call failed: {}", reason(error))};
+}
+
+Found probe_io_uring() {
+  io_uring_params params{};
+  const Descriptor ring(static_cast<int>(syscall(SYS_io_uring_setup, 1, &params)));
+  if (ring.is_open()) return {true, "a ring could be set up"};
+  const int error = errno;
+  const auto disabled = first_line("/proc/sys/kernel/io_uring_disabled");
+  return {false, fmt::format("a ring could not be set up: {} (kernel.io_uring_disabled is {})",
+                             reason(error), disabled.empty() ? "missing" : disabled)};
+}
+
+Found probe_direct_io(const std::filesystem::path& directory) {
+  // Direct I/O wants memory, offset and length aligned to the device's blocks:
+  // 4096 suits every one.
+  alignas(4096) static const std::array<char, 4096> page{};
+  auto name = (directory / ".understudy-probe-XXXXXX").string();
+  const Descriptor plain(mkostemp(name.data(), O_CLOEXEC));
+  if (!plain.is_open()) {
+    return {false,
+            fmt::format("cannot create a file in '{}': {}", directory.string(), reason(errno))};
+  }
+  const Descriptor fd(open(name.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC));
+  const int open_error = errno;
+  unlink(name.c_str());
+  if (!fd.is_open()) {
+    return {false, fmt::format("the file system of '{}' refuses it: {}", directory.string(),
+                               reason(open_error))};
+  }
+  const auto n = pwrite(fd.get(), page.data(), page.size(), 0);
+  if (n != static_cast<ssize_t>(page.size())) {
+    return {false, fmt::format("a direct write in '{}' failed: {}", directory.string(),
+                               n < 0 ? reason(errno) : "short count")};
+  }
+  return {true,
+          fmt::format("4096 bytes were written past the page cache in '{}'", directory.string())};
+}
+
+Found probe_shared_memory() {
+  std::string mount = "/dev/shm is not there";
+  struct statvfs at {};
+  if (statvfs("/dev/shm", &at) == 0) {
+    mount = fmt::format("/dev/shm has {} free of {}", gib(std::uint64_t{at.f_bavail} * at.f_frsize),
+                        gib(std::uint64_t{at.f_blocks} * at.f_frsize));
+  }
+  const Descriptor fd(memfd_create("understudy-probe", MFD_CLOEXEC));
+  if (!fd.is_open()) {
+    return {false, fmt::format("no anonymous shared memory: {}; {}", reason(errno), mount)};
+  }
+  if (const int error = posix_fallocate(fd.get(), 0, 4096); error != 0) {
+    return {false,
+            fmt::format("anonymous shared memory has no space: {}; {}", reason(error), mount)};
+  }
+  return {true, fmt::format("anonymous shared memory works; {}", mount)};
+}
+
+Found probe_cuda() {
+  // Never closed: a driver that has been initialised does not unload cleanly.
+  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (driver == nullptr) return {false, "no CUDA driver (libcuda.so.1)"};
+  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+  const auto count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
+  const auto version = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDriverGetVersion"));
+  if (init == nullptr || count == nullptr || version == nullptr) {
+    return {false, "libcuda.so.1 lacks the functions of a CUDA driver"};
+  }
+  if (const int result = init(0); result != 0) {
+    return {false, fmt::format("the CUDA driver does not start: result {}", result)};
+  }
+  int devices = 0, number = 0;
+  if (count(&devices) != 0 || version(&number) != 0 || devices == 0) {
+    return {false, "the CUDA driver has no device"};
+  }
+  // The driver says 12040 for 12.4.
+  return {true, fmt::format("{} device{}, driver for CUDA {}.{}", devices, devices == 1 ? "" : "s",
+                            number / 1000, number % 1000 / 10)};
+}
+
+Found probe_cores() {
+  const int cores = usable_cores();
+  return {cores > 1, fmt::format("{} core{} for this process", cores, cores == 1 ? "" : "s")};
+}
+
+Found probe_memory() {
+  const auto nbytes = available_memory();
+  // Less than this would not hold an image of even a small training job.
+  constexpr std::uint64_t kSmallestUseful = std::uint64_t{1} << 30;
+  return {nbytes >= kSmallestUseful, fmt::format("{} can still be had", gib(nbytes))};
+}
+
+}  // namespace understudy::os

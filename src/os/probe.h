@@ -1,0 +1,40 @@
+// Probes: what this machine lets a program do. Each one tries the thing itself,
+// undoes it, and never throws for what it does not find.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace understudy::os {
+
+struct Found {
+  bool is_available = false;
+  std::string detail;  ///< what was found, or why not
+};
+
+/// Transparent huge pages for private memory.
+Found probe_huge_pages();
+
+/// Write protection by userfaultfd that also serves faults from inside the
+/// kernel.
+Found probe_userfaultfd();
+
+Found probe_io_uring();
+
+/// Writes 4096 bytes past the page cache in `directory`, to a file that is
+/// removed at once.
+Found probe_direct_io(const std::filesystem::path& directory);
+
+/// Shared anonymous memory (memfd); the detail has the shared mount's size.
+Found probe_shared_memory();
+
+/// Opens the CUDA driver, which stays open.
+Found probe_cuda();
+
+/// More than one core to copy with.
+Found probe_cores();
+
+/// Memory that can still be had: at least one image's worth.
+Found probe_memory();
+
+}  // namespace understudy::os

@@ -1,0 +1,31 @@
+// From a file's header to a state over memory that somebody provides.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "store/reader.h"
+#include "understudy/files.h"
+#include "understudy/value.h"
+
+namespace understudy::restore {
+
+/// Where the entries' bytes are to lie.
+struct EntryMemory {
+  /// The storage of an entry (index into the header's entries); asked once.
+  /// Its bytes may be filled later.
+  std::function<std::shared_ptr<const Storage>(std::uint32_t entry)> storage;
+  /// The bytes of an entry, now.
+  std::function<std::string(std::uint32_t entry)> bytes;
+};
+
+/// The state that `reader`'s header describes: the tree for a file of ours, a
+/// flat dict for anyone else's. Only what `names` takes; empty takes all.
+/// Throws Error(corrupt), Error(not_found) for a name that takes nothing, and
+/// Error(unsupported) for pickles without `allow_pickle`.
+Value decode_state(const store::ShardReader& reader, const EntryMemory& memory,
+                   const std::vector<std::string>& names, bool allow_pickle);
+
+}  // namespace understudy::restore

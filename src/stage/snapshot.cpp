@@ -1,0 +1,76 @@
+#include "stage/snapshot.h"
+
+#include <map>
+
+#include "base/error.h"
+#include "format/tree.h"
+#include "os/system.h"
+
+namespace understudy {
+namespace {
+
+// What the tensors of Snapshot::state() keep alive.
+struct MappedImage {
+  MappedImage(memory::Lease lease, std::uint64_t nbytes)
+      : image(std::move(lease)), mapping(image->fd(), nbytes, "an image") {}
+
+  memory::Lease image;  // ends after the mapping
+  os::PrivateMapping mapping;
+};
+
+}  // namespace
+
+SnapshotState::Contents SnapshotState::contents() const {
+  home_.require("a snapshot");
+  std::lock_guard lock(mutex_);
+  if (!contents_.image) fail(ErrorCode::closed, "the snapshot is closed");
+  return contents_;
+}
+
+void SnapshotState::close() {
+  if (!home_.is_here()) return;
+  Contents gone;
+  {
+    std::lock_guard lock(mutex_);
+    std::swap(gone, contents_);
+  }
+}
+
+Value Snapshot::state() const {
+  const auto contents = state_->contents();
+  const auto& layout = *contents.layout;
+  const auto mapped = std::make_shared<MappedImage>(contents.image, layout.file_nbytes());
+  std::map<std::uint32_t, std::shared_ptr<const Storage>> storages;
+  const auto bytes_of = [&](std::uint32_t entry) {
+    return mapped->mapping.data() + layout.header_nbytes + layout.entries[entry].begin;
+  };
+  format::TreeSource source;
+  source.tensor = [&](const format::View& view) {
+    auto& storage = storages[view.entry];
+    if (!storage) {
+      storage = std::make_shared<Storage>(bytes_of(view.entry), layout.entries[view.entry].nbytes(),
+                                          mapped);
+    }
+    auto v = view;
+    format::resolve_view(v, layout.entries, "a snapshot");
+    return Value(Tensor(storage, v.dtype, v.shape, v.strides, v.byte_offset));
+  };
+  source.blob = [&](std::uint32_t entry) {
+    return std::string(reinterpret_cast<const char*>(bytes_of(entry)),
+                       layout.entries[entry].nbytes());
+  };
+  source.opaque = [&](std::uint32_t index, const std::string&) {
+    return contents.opaques.at(index);
+  };
+  return format::decode_tree(contents.tree, layout.entries, source, "a snapshot");
+}
+
+std::uint64_t Snapshot::nbytes() const {
+  return state_->contents().layout->file_nbytes();
+}
+
+void Snapshot::close() {
+  state_->close();
+}
+
+}  // namespace understudy

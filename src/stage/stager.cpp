@@ -1,0 +1,161 @@
+// A capture, step by step:
+// 1. One pass over the state gives its structure and the bytes of its blobs.
+// 2. The plan is reused when the structure is the last one's; else a new one
+//    is made. The tree, which holds the scalars, is written anew each time.
+// 3. An image is leased. Its first bytes, the header's length, are zeroed: an
+//    unfinished image is not a safetensors file.
+// 4. The data section is filled by all threads; the call returns.
+// The header is written when the snapshot is written: it holds the checksums.
+#include "understudy/stager.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/ticket.h"
+#include "stage/snapshot.h"
+#include "stage/structure.h"
+#include "transfer/plan.h"
+#include "value/extents.h"
+
+namespace understudy {
+
+struct StagerState::Plan {
+  std::string signature;
+  std::shared_ptr<const format::Layout> layout;
+  transfer::Plan transfer;
+  std::uint64_t layout_id;
+};
+
+StagerState::StagerState(const StagerOptions& options)
+    : options_((check_options(options), options)),
+      pool_(options.images),
+      workers_("us-copy", options.threads > 0 ? options.threads : os::usable_cores()) {}
+
+StagerState::~StagerState() = default;
+
+const StagerState::Plan& StagerState::plan_for(const Value& state, std::string& tree,
+                                               std::vector<Value>& opaques) {
+  auto structure = stage::examine(state);
+  opaques = std::move(structure.opaques);
+  const auto metadata = header_metadata({});
+  if (plan_ && plan_->signature == structure.signature) {
+    tree = format::encode_tree(state, plan_->layout->leaves);
+    if (format::fits(*plan_->layout, tree, metadata)) {
+      plan_->transfer.set_blobs(std::move(structure.blobs));
+      return *plan_;
+    }
+  }
+  plan_.reset();
+  auto extents = value::find_extents(structure.tensors);
+  auto layout =
+      std::make_shared<const format::Layout>(format::make_layout(state, extents, metadata));
+  tree = format::encode_tree(state, layout->leaves);
+  plan_ =
+      std::make_unique<Plan>(Plan{std::move(structure.signature), layout,
+                                  transfer::Plan(*layout, std::move(extents)), next_layout_id_++});
+  plan_->transfer.set_blobs(std::move(structure.blobs));
+  return *plan_;
+}
+
+Snapshot StagerState::capture(const Value& state, TicketState& ticket) {
+  home_.require("a stager");
+  std::lock_guard one_at_a_time(mutex_);
+  SnapshotState::Contents contents;
+  const auto& plan = plan_for(state, contents.tree, contents.opaques);
+  contents.layout = plan.layout;
+  double waited_s = 0;
+  contents.image = pool_.lease(plan.layout->file_nbytes(), options_.when_busy, waited_s);
+  auto& image = *contents.image;
+  std::memset(image.data(), 0, format::kPrefixNbytes);
+  const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
+  image.layout_id = plan.layout_id;
+  plan.transfer.fill_all(image.data() + plan.layout->header_nbytes, !is_zeroed, workers_);
+  // Zeros up to the next page boundary, where direct writes end.
+  const auto end = plan.layout->file_nbytes();
+  std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
+  {
+    std::lock_guard lock(ticket.mutex);
+    ticket.metrics.nbytes = end;
+    ticket.metrics.waited_s = waited_s;
+    ticket.capture = options_.capture == Capture::blocking
+                         ? "blocking"
+                         : "blocking (overlapped capture is not in this version)";
+  }
+  ticket.set_captured();
+  return Snapshot(std::make_shared<SnapshotState>(std::move(contents)));
+}
+
+memory::Lease StagerState::lease(std::uint64_t nbytes) {
+  home_.require("a stager");
+  double waited_s = 0;
+  auto image = pool_.lease(nbytes, WhenBusy::error, waited_s);
+  // Whatever is written into it belongs to no layout of ours.
+  std::lock_guard one_at_a_time(mutex_);
+  image->layout_id = next_layout_id_++;
+  return image;
+}
+
+void StagerState::close() {
+  if (!home_.is_here()) return;
+  pool_.close();
+}
+
+Stager::Stager(StagerOptions options) : state_(std::make_unique<StagerState>(options)) {}
+Stager::~Stager() = default;
+Stager::Stager(Stager&&) noexcept = default;
+Stager& Stager::operator=(Stager&&) noexcept = default;
+
+Ticket<Snapshot> Stager::stage(const Value& state) {
+  auto ticket = std::make_shared<TicketState>();
+  auto result = std::make_shared<std::optional<Snapshot>>();
+  try {
+    *result = state_->capture(state, *ticket);
+  } catch (const Error& e) {
+    // Skipping is an answer, not a failure of the call.
+    if (e.code() != ErrorCode::busy || state_->options().when_busy != WhenBusy::skip) throw;
+    ticket->set_failed(std::current_exception());
+    return {ticket, result};
+  }
+  {
+    std::lock_guard lock(ticket->mutex);
+    ticket->metrics.blocked_s = ticket->elapsed();
+  }
+  ticket->total_nbytes = (*result)->nbytes();
+  ticket->done_nbytes = ticket->total_nbytes.load();
+  ticket->set_done();
+  return {ticket, result};
+}
+
+void Stager::close() {
+  state_->close();
+}
+
+std::vector<std::pair<std::string, std::string>> header_metadata(const FileMetadata& metadata) {
+  std::vector<std::pair<std::string, std::string>> all;
+  if (!metadata.contains("format")) all.emplace_back("format", "pt");
+  for (const auto& [key, text] : metadata) all.emplace_back(key, text);
+  return all;
+}
+
+void check_options(const StagerOptions& options) {
+  if (options.images < 1) {
+    fail(ErrorCode::invalid, "images must be at least 1, not {}", options.images);
+  }
+  if (options.threads < 0) {
+    fail(ErrorCode::invalid, "threads must not be negative, but is {}", options.threads);
+  }
+  if (options.memory == Memory::pinned || options.memory == Memory::shared) {
+    fail(ErrorCode::unsupported, "memory '{}' is not in this version; use 'pageable'",
+         options.memory == Memory::pinned ? "pinned" : "shared");
+  }
+  if (options.capture == Capture::overlapped) {
+    fail(ErrorCode::unsupported, "capture 'overlapped' is not in this version; use 'blocking'");
+  }
+  if (options.huge_pages) {
+    fail(ErrorCode::unsupported,
+         "huge_pages serves overlapped capture, which is not in this version");
+  }
+}
+
+}  // namespace understudy

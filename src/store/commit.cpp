@@ -1,0 +1,154 @@
+// The commit protocol. docs/commit.md explains each number and what a crash
+// after it leaves.
+#include "store/commit.h"
+
+#include <fmt/chrono.h>
+
+#include <chrono>
+#include <utility>
+
+#include "base/error.h"
+#include "store/folder_lock.h"
+#include "store/leftovers.h"
+#include "store/names.h"
+
+namespace understudy::store {
+
+namespace {
+
+std::string utc_now() {
+  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  return fmt::format("{:%FT%TZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(now)));
+}
+
+void require_step_number(std::int64_t step) {
+  if (step < 0) fail(ErrorCode::invalid, "step {} cannot be saved: steps begin at 0", step);
+}
+
+void require_absent(const os::Directory& directory, std::int64_t step) {
+  if (!directory.exists(step_name(step))) return;
+  fail(ErrorCode::invalid, "step {} is there already: {}/{}; only with overwrite is it replaced",
+       step, directory.name(), step_name(step));
+}
+
+void write_small_file(const os::Directory& directory, const std::string& name,
+                      const std::string& text) {
+  os::File file = std::move(*directory.create(name));
+  file.write_at(0, std::as_bytes(std::span(text)));
+  file.sync();
+  file.close();
+}
+
+/// One step on its way into the folder. What goes wrong before step 7 is done
+/// is undone, so that a failed save has not happened.
+class Attempt {
+ public:
+  Attempt(const os::Directory& directory, std::int64_t step)
+      : directory_(directory),
+        name_(step_name(step)),
+        temporary_(marked_name(name_, kTemporary)),
+        aside_(marked_name(name_, kSetAside)) {}
+
+  os::Directory make_temporary() const { return directory_.make_directory(temporary_); }
+
+  /// Step 6.
+  void put_in_place() {
+    if (!directory_.exists(name_)) {
+      directory_.rename(temporary_, name_);
+      place_ = Place::renamed;
+    } else if (directory_.exchange(temporary_, name_)) {
+      place_ = Place::exchanged;
+    } else {
+      directory_.rename(name_, aside_);
+      place_ = Place::old_is_aside;
+      directory_.rename(temporary_, name_);
+      place_ = Place::both_renamed;
+    }
+  }
+
+  /// Removes the step that was replaced. False when that failed.
+  bool remove_replaced() const noexcept {
+    if (place_ == Place::exchanged) return try_remove_tree(directory_, temporary_);
+    if (place_ == Place::both_renamed) return try_remove_tree(directory_, aside_);
+    return true;
+  }
+
+  /// Takes the steps back, the last first. True when nothing is left behind.
+  bool undo() noexcept {
+    try {
+      switch (place_) {
+        case Place::nowhere: return try_remove_tree(directory_, temporary_);
+        case Place::renamed: directory_.rename(name_, temporary_); break;
+        case Place::exchanged: directory_.exchange(name_, temporary_); break;
+        case Place::both_renamed: directory_.rename(name_, temporary_); [[fallthrough]];
+        case Place::old_is_aside: directory_.rename(aside_, name_); break;
+      }
+    } catch (const std::exception&) {
+      // Both steps are whole under some name; the next clearing sorts them out.
+    }
+    // Which names are on disk is not known: the next clearing syncs them
+    // before it removes anything.
+    return false;
+  }
+
+ private:
+  enum class Place { nowhere, renamed, exchanged, old_is_aside, both_renamed };
+
+  const os::Directory& directory_;
+  const std::string name_;
+  const std::string temporary_;
+  const std::string aside_;
+  Place place_ = Place::nowhere;
+};
+
+}  // namespace
+
+void require_new_step(const std::filesystem::path& directory, std::int64_t step) {
+  require_step_number(step);
+  require_absent(os::Directory::open(directory), step);
+}
+
+Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
+                      const std::string& metadata_json, Writer& writer,
+                      const CommitOptions& options, std::atomic<std::uint64_t>* done) {
+  require_step_number(step);
+  const auto turn = lock.begin_commit();
+  const os::Directory& directory = lock.directory();
+  if (!options.overwrite) require_absent(directory, step);
+
+  const std::string shard = "shard-00000-of-00001.safetensors";
+  Attempt attempt(directory, step);
+  Written written;
+  try {
+    const os::Directory folder = attempt.make_temporary();
+    // 1. reserve, 2. write, 3. fsync: the shard.
+    written = writer.write(folder, shard, source, done);
+    // 4. The manifest, and fsync.
+    Manifest manifest;
+    manifest.step = step;
+    manifest.time = utc_now();
+    manifest.files = {{shard, written.nbytes, written.digest}};
+    manifest.metadata_json = metadata_json;
+    write_small_file(folder, std::string(kManifestName), write_manifest(manifest));
+    // 5. fsync of the folder.
+    const bool has_folder_sync = folder.sync();
+    // 6. rename.
+    attempt.put_in_place();
+    // 7. fsync of the parent.
+    if (!directory.sync() || !has_folder_sync) {
+      written.writer += ", folders not synced (the file system cannot)";
+    }
+  } catch (...) {
+    if (!attempt.undo()) lock.need_clearing();
+    throw;
+  }
+  // 8. Retention. The step is durable: what fails from here on is left for the
+  // next commit to clear.
+  bool is_clear = attempt.remove_replaced();
+  if (options.keep) is_clear = apply_retention(directory, *options.keep, step) && is_clear;
+  if (!is_clear) lock.need_clearing();
+  return {.path = std::filesystem::path(directory.name()) / step_name(step),
+          .writer = std::move(written.writer)};
+}
+
+}  // namespace understudy::store

@@ -1,0 +1,52 @@
+// The commit protocol (docs/commit.md): a step is there whole, or not at all.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/manifest.h"
+#include "store/writer.h"
+
+namespace understudy::store {
+
+/// The right to write a folder of steps. The process holds an fcntl lock on
+/// `.understudy.lock` in it; within the process all holders share one object
+/// and commit one at a time.
+class FolderLock;
+
+/// Takes the lock, and clears what dead writers left (temporary step folders,
+/// files; orphans of an interrupted overwrite are put back). Throws Error(busy)
+/// naming the holder's process when another process has it.
+std::shared_ptr<FolderLock> lock_folder(const std::filesystem::path& directory);
+
+struct CommitOptions {
+  bool overwrite = false;
+  std::optional<int> keep;  ///< retention, after the commit
+};
+
+struct Committed {
+  std::filesystem::path path;  ///< the step's folder
+  std::string writer;
+};
+
+/// Commits one step: steps 1 to 8 of the protocol. When it returns the step is
+/// durable. Throws Error(invalid) when the step exists and overwrite is false.
+/// A failure leaves the earlier steps whole and clears its own leftovers.
+Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
+                      const std::string& metadata_json, Writer& writer,
+                      const CommitOptions& options, std::atomic<std::uint64_t>* done = nullptr);
+
+/// Throws Error(invalid) when `step` exists (or is negative): what save checks
+/// at once.
+void require_new_step(const std::filesystem::path& directory, std::int64_t step);
+
+/// Writes one file with the same care: temporary beside it, fsync, rename,
+/// fsync of the parent. Replaces atomically.
+Written commit_file(const std::filesystem::path& path, ShardSource& source, Writer& writer,
+                    std::atomic<std::uint64_t>* done = nullptr);
+
+}  // namespace understudy::store

@@ -1,0 +1,95 @@
+#include "store/leftovers.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "store/look.h"
+#include "store/names.h"
+
+namespace understudy::store {
+
+namespace {
+
+/// True for a step that an overwrite left between its two renames: gone from
+/// its name, whole under another.
+bool is_orphan(const os::Directory& directory, const std::string& name, std::int64_t step) {
+  if (directory.exists(step_name(step))) return false;
+  const StepFolder found = look_at_step(directory, name);
+  return found.is_complete() && found.manifest->step == step;
+}
+
+/// A step set aside is only dispensable when the one that took its place is whole.
+bool is_dispensable(const os::Directory& directory, std::int64_t step) {
+  return !directory.exists(step_name(step)) ||
+         look_at_step(directory, step_name(step)).is_complete();
+}
+
+std::vector<std::string> leftovers_of(const os::Directory& directory) {
+  std::vector<std::string> names;
+  for (const std::string& name : directory.list()) {
+    const bool is_ours = step_of_marked_name(name, kTemporary) ||
+                         step_of_marked_name(name, kSetAside) || step_of_marked_name(name, kDoomed);
+    const auto found = is_ours ? directory.find(name) : std::nullopt;
+    // We make folders only; whatever else has such a name is somebody's.
+    if (found && found->type == os::FileInfo::Type::directory) names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace
+
+bool try_remove_tree(const os::Directory& directory, const std::string& name) noexcept {
+  try {
+    directory.remove_tree(name);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+bool clear_leftovers(const os::Directory& directory) {
+  std::vector<std::string> names = leftovers_of(directory);
+  if (names.empty()) return true;
+  std::erase_if(names, [&](const std::string& name) {
+    const auto step = step_of_marked_name(name, kSetAside);
+    if (!step) return false;
+    if (!is_orphan(directory, name, *step)) return !is_dispensable(directory, *step);
+    directory.rename(name, step_name(*step));
+    return true;
+  });
+  // The names must be on disk before the bytes behind them go: a power cut
+  // must not bring back the name of a folder that is half removed.
+  directory.sync();
+  bool is_clear = true;
+  for (const std::string& name : names) is_clear = try_remove_tree(directory, name) && is_clear;
+  return is_clear;
+}
+
+bool apply_retention(const os::Directory& directory, int keep, std::int64_t committed) noexcept {
+  try {
+    std::vector<std::int64_t> complete;
+    for (const StepFolder& folder : look_at_steps(directory)) {
+      if (folder.is_complete()) complete.push_back(folder.step);
+    }
+    const auto kept = static_cast<std::size_t>(std::max(keep, 1));
+    if (complete.size() <= kept) return true;
+    complete.resize(complete.size() - kept);  // ascending: the newest stay
+    std::erase(complete, committed);
+
+    std::vector<std::string> doomed;
+    for (const std::int64_t step : complete) {
+      doomed.push_back(marked_name(step_name(step), kDoomed));
+      directory.rename(step_name(step), doomed.back());
+    }
+    if (!doomed.empty()) directory.sync();  // as in clear_leftovers
+    bool is_clear = true;
+    for (const std::string& name : doomed) is_clear = try_remove_tree(directory, name) && is_clear;
+    return is_clear;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+}  // namespace understudy::store

@@ -1,0 +1,189 @@
+#include "store/manifest.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "format/hash.h"
+#include "format/safetensors.h"
+#include "store/json_members.h"
+
+namespace understudy::store {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kMajor = 1;
+constexpr std::size_t kDigestDigits = 32;
+// The text ends so, with the digits between: they are found without reading
+// the JSON, and no other member can be taken for them.
+constexpr std::string_view kBeforeDigest = "\"digest\": \"";
+constexpr std::string_view kAfterDigest = "\"\n}\n";
+
+std::string json_text(std::string_view text) {
+  std::string out;
+  format::append_json_string(out, text);
+  return out;
+}
+
+/// The digest of a text whose digits begin at `begin`.
+std::string digest_of(std::string text, std::size_t begin) {
+  std::fill_n(text.begin() + static_cast<std::ptrdiff_t>(begin), kDigestDigits, '0');
+  return format::hash128_hex(std::as_bytes(std::span(text)));
+}
+
+void require_digest(std::string_view text, std::string_view file) {
+  const std::size_t tail = kDigestDigits + kAfterDigest.size();
+  const bool has_place = text.size() >= tail + kBeforeDigest.size() &&
+                         text.ends_with(kAfterDigest) &&
+                         text.substr(0, text.size() - tail).ends_with(kBeforeDigest);
+  if (!has_place) fail(ErrorCode::corrupt, "{} does not end with its digest", file);
+  const std::size_t begin = text.size() - tail;
+  if (text.substr(begin, kDigestDigits) != digest_of(std::string(text), begin)) {
+    fail(ErrorCode::corrupt, "{} is damaged: its digest does not match", file);
+  }
+}
+
+/// The members by name; what is asked for must be there and of its type.
+class Fields {
+ public:
+  Fields(std::string_view text, std::string_view file) : file_(file) {
+    for (auto& [name, value] : split_json_object(text, file)) members_[name] = std::move(value);
+  }
+  Fields(const Json& object, std::string_view file) : file_(file) {
+    if (!object.is_object()) fail(ErrorCode::corrupt, "{}: a file that is no object", file);
+    for (const auto& [name, value] : object.items()) members_[name] = value.dump();
+  }
+
+  const std::string& raw(const std::string& name) const {
+    const auto found = members_.find(name);
+    if (found == members_.end()) fail(ErrorCode::corrupt, "{} has no \"{}\"", file_, name);
+    return found->second;
+  }
+  std::string text(const std::string& name) const {
+    const Json value = Json::parse(raw(name));
+    if (!value.is_string()) wrong(name, "a text");
+    return value.get<std::string>();
+  }
+  std::uint64_t number(const std::string& name) const {
+    const Json value = Json::parse(raw(name));
+    if (!value.is_number_unsigned()) wrong(name, "a number from 0");
+    return value.get<std::uint64_t>();
+  }
+  std::int64_t signed_number(const std::string& name) const {
+    const std::uint64_t value = number(name);
+    if (value > static_cast<std::uint64_t>(INT64_MAX)) wrong(name, "a number below 2^63");
+    return static_cast<std::int64_t>(value);
+  }
+  Json list(const std::string& name) const {
+    Json value = Json::parse(raw(name));
+    if (!value.is_array()) wrong(name, "a list");
+    return value;
+  }
+
+ private:
+  [[noreturn]] void wrong(const std::string& name, std::string_view wanted) const {
+    fail(ErrorCode::corrupt, "{}: \"{}\" is not {}", file_, name, wanted);
+  }
+
+  std::string_view file_;
+  std::map<std::string, std::string> members_;
+};
+
+void read_version(const std::string& text, Manifest& manifest, std::string_view file) {
+  const char* const end = text.data() + text.size();
+  const auto major = std::from_chars(text.data(), end, manifest.major);
+  const bool has_point = major.ec == std::errc{} && major.ptr != end && *major.ptr == '.';
+  const auto minor = has_point ? std::from_chars(major.ptr + 1, end, manifest.minor) : major;
+  if (!has_point || minor.ec != std::errc{} || minor.ptr != end) {
+    fail(ErrorCode::corrupt, "{}: \"version\" is not two numbers with a point between", file);
+  }
+  if (manifest.major != kMajor) {
+    fail(ErrorCode::unsupported, "{} is of format version {}; this build reads version {}", file,
+         text, kMajor);
+  }
+}
+
+void read_features(const Json& features, Manifest& manifest, std::string_view file) {
+  for (const Json& feature : features) {
+    if (!feature.is_string()) fail(ErrorCode::corrupt, "{}: a feature that is no text", file);
+    manifest.required_features.push_back(feature.get<std::string>());
+  }
+  if (!manifest.required_features.empty()) {
+    fail(ErrorCode::unsupported, "{} needs the feature \"{}\", which this build does not have",
+         file, manifest.required_features.front());
+  }
+}
+
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name != kManifestName &&
+         name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
+}
+
+void read_files(const Json& files, Manifest& manifest, std::string_view file) {
+  for (const Json& item : files) {
+    const Fields fields(item, file);
+    ManifestFile found{.name = fields.text("name"),
+                       .nbytes = fields.number("nbytes"),
+                       .digest = fields.text("digest")};
+    const bool is_new = std::ranges::none_of(
+        manifest.files, [&](const ManifestFile& other) { return other.name == found.name; });
+    if (!is_plain_name(found.name) || !is_new) {
+      fail(ErrorCode::corrupt, "{}: {} cannot be the name of a file of this step", file,
+           json_text(found.name));
+    }
+    manifest.files.push_back(std::move(found));
+  }
+}
+
+}  // namespace
+
+std::string write_manifest(const Manifest& manifest) {
+  std::string features;
+  for (const std::string& feature : manifest.required_features) {
+    features += (features.empty() ? "" : ", ") + json_text(feature);
+  }
+  std::string files;
+  for (const ManifestFile& file : manifest.files) {
+    files += fmt::format("{}\n    {{\"name\": {}, \"nbytes\": {}, \"digest\": {}}}",
+                         files.empty() ? "" : ",", json_text(file.name), file.nbytes,
+                         json_text(file.digest));
+  }
+  std::string text = fmt::format(
+      "{{\n"
+      "  \"version\": \"{}.{}\",\n"
+      "  \"required_features\": [{}],\n"
+      "  \"step\": {},\n"
+      "  \"world_size\": {},\n"
+      "  \"time\": {},\n"
+      "  \"files\": [{}\n  ],\n"
+      "  \"metadata\": {},\n"
+      "  {}",
+      manifest.major, manifest.minor, features, manifest.step, manifest.world_size,
+      json_text(manifest.time), files, manifest.metadata_json, kBeforeDigest);
+  const std::size_t begin = text.size();
+  text.append(kDigestDigits, '0');
+  text += kAfterDigest;
+  return text.replace(begin, kDigestDigits, digest_of(text, begin));
+}
+
+Manifest read_manifest(std::string_view text, std::string_view file) {
+  require_digest(text, file);
+  const Fields fields(text, file);
+  Manifest manifest;
+  read_version(fields.text("version"), manifest, file);
+  read_features(fields.list("required_features"), manifest, file);
+  manifest.step = fields.signed_number("step");
+  manifest.world_size = fields.signed_number("world_size");
+  manifest.time = fields.text("time");
+  read_files(fields.list("files"), manifest, file);
+  manifest.metadata_json = fields.raw("metadata");
+  return manifest;
+}
+
+}  // namespace understudy::store

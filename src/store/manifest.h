@@ -1,0 +1,45 @@
+// checkpoint.json: what makes a folder a step.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace understudy::store {
+
+inline constexpr std::string_view kManifestName = "checkpoint.json";
+
+struct ManifestFile {
+  std::string name;
+  std::uint64_t nbytes = 0;
+  std::string digest;  ///< of the header: understudy.digest
+};
+
+struct Manifest {
+  int major = 1;
+  int minor = 0;
+  std::vector<std::string> required_features;
+  std::int64_t step = 0;
+  std::int64_t world_size = 1;
+  std::string time;  ///< UTC, ISO 8601, seconds
+  std::vector<ManifestFile> files;
+  std::string metadata_json = "null";  ///< the user's, compact JSON
+};
+
+/// The manifest as JSON text that ends in a newline; its own digest filled in.
+std::string write_manifest(const Manifest& manifest);
+
+/// Reads and checks a manifest: digest, version, features, fields, file names
+/// without folders. Unknown keys are ignored. Throws Error(corrupt) or
+/// Error(unsupported) naming `file`.
+Manifest read_manifest(std::string_view text, std::string_view file);
+
+/// "step-7", and back (nothing when the name is not one).
+std::string step_name(std::int64_t step);
+bool parse_step_name(std::string_view name, std::int64_t& step);
+
+}  // namespace understudy::store

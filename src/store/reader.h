@@ -1,0 +1,69 @@
+// Reading: one file, block by block, verified; and the steps of a folder.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "format/integrity.h"
+#include "format/safetensors.h"
+#include "os/file.h"
+#include "store/manifest.h"
+
+namespace understudy::store {
+
+/// An open safetensors file, ours or anyone's. Its header has been read and
+/// checked. Thread-safe.
+class ShardReader {
+ public:
+  /// Throws Error(not_found, corrupt, io, unsupported), naming the file.
+  explicit ShardReader(const std::filesystem::path& path);
+
+  const std::string& name() const { return name_; }  ///< the path, for messages
+  const format::Header& header() const { return header_; }
+  const std::optional<format::Integrity>& integrity() const { return integrity_; }
+  const os::File& file() const { return file_; }
+  std::uint64_t file_nbytes() const { return header_.header_nbytes + header_.data_nbytes; }
+
+  std::uint64_t block_nbytes(std::uint64_t index) const;
+  /// Reads block `index` into `out` (at least block_nbytes long) and, with
+  /// `verify` and where there are checksums, checks it. Throws Error(corrupt)
+  /// naming the file, the offset and the first entry in the block.
+  void read_block(std::uint64_t index, std::span<std::byte> out, bool verify = true) const;
+  /// The check alone, for bytes that came another way.
+  void verify_block(std::uint64_t index, std::span<const std::byte> bytes) const;
+
+ private:
+  std::string name_;
+  os::File file_;
+  format::Header header_;
+  std::optional<format::Integrity> integrity_;
+};
+
+/// A step's folder as it is found.
+struct StepFolder {
+  std::int64_t step = 0;
+  std::filesystem::path path;
+  std::optional<Manifest> manifest;
+  std::string problem;  ///< why it is not complete; empty when it is
+  bool is_complete() const { return problem.empty(); }
+};
+
+/// Looks at one step's folder: manifest, its digest, sizes of the files, no
+/// extra files. Reads no data. Throws Error(not_found) when it is not there.
+StepFolder look_at_step(const std::filesystem::path& step_path);
+
+/// All step folders, ascending. Temporary and deleted ones are not steps.
+/// Empty for an empty folder; Error(not_found) when there is no folder.
+std::vector<StepFolder> look_at_steps(const std::filesystem::path& directory);
+
+/// Opens a complete step's shard and checks it against the manifest (size,
+/// header digest). Throws Error(corrupt).
+ShardReader open_step(const StepFolder& step);
+
+}  // namespace understudy::store

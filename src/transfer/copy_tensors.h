@@ -1,0 +1,21 @@
+// The way back: tensors into tensors.
+#pragma once
+
+#include <vector>
+
+#include "base/worker_pool.h"
+#include "understudy/tensor.h"
+
+namespace understudy::transfer {
+
+/// `from` and `to` have the same dtype and shape.
+struct TensorCopy {
+  Tensor from;
+  Tensor to;
+};
+
+/// Copies all, on all threads of `workers`, shared out by bytes. Targets that
+/// share memory are written one after another in the order given.
+void copy_tensors(const std::vector<TensorCopy>& copies, WorkerPool& workers);
+
+}  // namespace understudy::transfer

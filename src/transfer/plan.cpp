@@ -1,0 +1,115 @@
+#include "transfer/plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace understudy::transfer {
+namespace {
+
+// Work is shared out in pieces of this size: large enough that handing one out
+// costs nothing, small enough that threads end together.
+constexpr std::uint64_t kPieceNbytes = std::uint64_t{1} << 20;
+
+// Copies the part of `copy` that lies in [lo, hi) of its extent; `out` is
+// where byte lo goes.
+void copy_clipped(const value::Copy& copy, std::uint64_t lo, std::uint64_t hi, std::byte* out) {
+  const auto dims = copy.counts.size();
+  std::vector<std::int64_t> index(dims, 0);
+  // The last run that begins at or before lo.
+  auto offset = static_cast<std::int64_t>(lo) - static_cast<std::int64_t>(copy.destination);
+  for (std::size_t k = 0; k < dims && offset > 0; ++k) {
+    index[k] = std::min(offset / copy.destination_strides[k], copy.counts[k] - 1);
+    offset -= index[k] * copy.destination_strides[k];
+  }
+  for (;;) {
+    auto to = copy.destination;
+    auto* from = copy.source;
+    for (std::size_t k = 0; k < dims; ++k) {
+      to += static_cast<std::uint64_t>(index[k] * copy.destination_strides[k]);
+      from += index[k] * copy.source_strides[k];
+    }
+    if (to >= hi) return;
+    const auto begin = std::max(to, lo);
+    const auto end = std::min(to + copy.run_nbytes, hi);
+    if (begin < end) std::memcpy(out + (begin - lo), from + (begin - to), end - begin);
+    std::size_t k = dims;
+    while (k-- > 0) {
+      if (++index[k] < copy.counts[k]) break;
+      index[k] = 0;
+    }
+    if (k == static_cast<std::size_t>(-1)) return;
+  }
+}
+
+}  // namespace
+
+Plan::Plan(const format::Layout& layout, value::Extents extents)
+    : data_nbytes_(layout.data_nbytes) {
+  segments_.reserve(extents.extents.size() + layout.blob_offsets.size());
+  for (std::size_t i = 0; i < extents.extents.size(); ++i) {
+    auto& e = extents.extents[i];
+    if (e.nbytes == 0) continue;
+    Segment s{layout.extent_offsets[i], e.nbytes, nullptr, e.has_gaps, {}};
+    if (e.copies.size() == 1 && e.copies[0].run_nbytes == e.nbytes) {
+      s.source = e.copies[0].source;
+    } else {
+      s.copies = std::move(e.copies);
+    }
+    segments_.push_back(std::move(s));
+  }
+  const auto tensors = segments_.size();
+  for (std::size_t b = 0; b < layout.blob_offsets.size(); ++b) {
+    const auto& entry = layout.entries[layout.leaves.blobs[b].entry];
+    segments_.push_back({layout.blob_offsets[b], entry.nbytes(), nullptr, false, {}});
+  }
+  std::vector<std::size_t> order(segments_.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(),
+            [&](auto a, auto b) { return segments_[a].begin < segments_[b].begin; });
+  blob_segments_.resize(layout.blob_offsets.size());
+  std::vector<Segment> sorted;
+  sorted.reserve(order.size());
+  for (const auto i : order) {
+    if (i >= tensors) blob_segments_[i - tensors] = sorted.size();
+    sorted.push_back(std::move(segments_[i]));
+  }
+  segments_ = std::move(sorted);
+}
+
+void Plan::set_blobs(std::vector<std::string> blobs) {
+  blobs_ = std::move(blobs);
+  for (std::size_t b = 0; b < blobs_.size(); ++b) {
+    segments_[blob_segments_[b]].source = reinterpret_cast<const std::byte*>(blobs_[b].data());
+  }
+}
+
+void Plan::fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps) const {
+  const auto end = begin + out.size();
+  auto s = std::upper_bound(segments_.begin(), segments_.end(), begin,
+                            [](std::uint64_t at, const Segment& x) { return at < x.begin; });
+  if (s != segments_.begin()) --s;
+  for (; s != segments_.end() && s->begin < end; ++s) {
+    const auto lo = std::max(begin, s->begin), hi = std::min(end, s->begin + s->nbytes);
+    if (lo >= hi) continue;
+    auto* to = out.data() + (lo - begin);
+    if (s->copies.empty()) {
+      std::memcpy(to, s->source + (lo - s->begin), hi - lo);
+      continue;
+    }
+    if (s->has_gaps && zero_gaps) std::memset(to, 0, hi - lo);
+    for (const auto& copy : s->copies) copy_clipped(copy, lo - s->begin, hi - s->begin, to);
+  }
+}
+
+void Plan::fill_all(std::byte* out, bool zero_gaps, WorkerPool& workers) const {
+  const auto pieces = (data_nbytes_ + kPieceNbytes - 1) / kPieceNbytes;
+  workers.run(pieces, [&](std::uint64_t i, int) {
+    const auto begin = i * kPieceNbytes;
+    const auto nbytes = std::min(kPieceNbytes, data_nbytes_ - begin);
+    fill(begin, {out + begin, nbytes}, zero_gaps);
+  });
+}
+
+}  // namespace understudy::transfer

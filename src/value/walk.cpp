@@ -1,0 +1,99 @@
+#include "value/walk.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace understudy::value {
+namespace {
+
+void visit_below(const Path& path, const Value& node, int depth, const Visitor& visit) {
+  if (!visit(path, node) || !node.is_container()) return;
+  if (depth >= kMaxDepth) {
+    fail(ErrorCode::invalid, "the state is nested deeper than {} containers at '{}'", kMaxDepth,
+         path.str());
+  }
+  if (node.type() == Value::Type::dict) {
+    for (const auto& [key, child] : node.pairs()) {
+      visit_below({&path, &key, -1}, child, depth + 1, visit);
+    }
+    return;
+  }
+  std::int64_t index = 0;
+  for (const auto& child : node.items())
+    visit_below({&path, nullptr, index++}, child, depth + 1, visit);
+}
+
+template <class T>
+void put(std::string& out, const T& v) {
+  out.append(reinterpret_cast<const char*>(&v), sizeof v);
+}
+
+}  // namespace
+
+std::string key_text(const Value& key) {
+  switch (key.type()) {
+    case Value::Type::none: return "None";
+    case Value::Type::boolean: return key.as_boolean() ? "True" : "False";
+    case Value::Type::integer: return fmt::to_string(key.as_integer());
+    case Value::Type::floating: return fmt::to_string(key.as_floating());
+    case Value::Type::text: return key.as_text();
+    case Value::Type::tuple: {
+      std::string text = "(";
+      for (const auto& item : key.items()) {
+        if (text.size() > 1) text += ",";
+        text += key_text(item);
+      }
+      return text + ")";
+    }
+    default: return fmt::format("<{}>", to_string(key.type()));
+  }
+}
+
+void append_key_id(std::string& out, const Value& key) {
+  put(out, key.type());
+  put(out, key.kind());
+  switch (key.type()) {
+    case Value::Type::boolean: put(out, key.as_boolean()); break;
+    case Value::Type::integer: put(out, key.as_integer()); break;
+    case Value::Type::floating: put(out, key.as_floating()); break;
+    case Value::Type::complex: put(out, key.as_complex()); break;
+    case Value::Type::text:
+    case Value::Type::bytes: {
+      const auto& text = key.type() == Value::Type::text ? key.as_text() : key.as_bytes();
+      put(out, text.size());
+      out += text;
+      break;
+    }
+    case Value::Type::list:
+    case Value::Type::tuple:
+      put(out, key.items().size());
+      for (const auto& item : key.items()) append_key_id(out, item);
+      break;
+    default: break;
+  }
+}
+
+std::string Path::str() const {
+  std::vector<std::string> parts;
+  for (const auto* p = this; p->parent != nullptr; p = p->parent) {
+    parts.push_back(p->key != nullptr ? key_text(*p->key) : fmt::to_string(p->index));
+  }
+  std::reverse(parts.begin(), parts.end());
+  return fmt::format("{}", fmt::join(parts, "."));
+}
+
+void walk(const Value& root, const Visitor& visit) {
+  visit_below({}, root, 0, visit);
+}
+
+std::vector<const Tensor*> tensors_of(const Value& root) {
+  std::vector<const Tensor*> tensors;
+  walk(root, [&](const Path&, const Value& node) {
+    if (node.type() == Value::Type::tensor) tensors.push_back(&node.as_tensor());
+    return true;
+  });
+  return tensors;
+}
+
+}  // namespace understudy::value

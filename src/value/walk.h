@@ -1,0 +1,39 @@
+// The one tree walker.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "understudy/value.h"
+
+namespace understudy::value {
+
+/// The way from the root to a node, as a linked list on the stack.
+struct Path {
+  const Path* parent = nullptr;
+  const Value* key = nullptr;  ///< of a dict
+  std::int64_t index = -1;     ///< in a list or tuple
+
+  /// Keys joined by '.': "model.layers.0.weight". The root is "".
+  std::string str() const;
+};
+
+/// How a key or an index is written in a path.
+std::string key_text(const Value& key);
+
+/// Appends bytes that differ for different keys of a dict, and for nothing else.
+void append_key_id(std::string& out, const Value& key);
+
+/// Called for every node before its children. Returns whether to go into them.
+using Visitor = std::function<bool(const Path&, const Value&)>;
+
+/// Visits `root` and all below it, depth first, children in order; dict keys
+/// are not visited. Throws Error(invalid) with the path beyond kMaxDepth.
+void walk(const Value& root, const Visitor& visit);
+
+/// The tensor leaves in walk order. Pointers live as long as `root`.
+std::vector<const Tensor*> tensors_of(const Value& root);
+
+}  // namespace understudy::value

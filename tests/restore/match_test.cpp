@@ -1,0 +1,87 @@
+#include "restore/match.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fakes/states.h"
+
+namespace understudy::restore {
+namespace {
+
+using fakes::counting;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class FakeObject : public Loadable {
+ public:
+  explicit FakeObject(std::string objection = {}) : objection_(std::move(objection)) {}
+  std::string check(const Value&) override { return objection_; }
+  void load(const Value&) override {}
+
+ private:
+  std::string objection_;
+};
+
+Value object(std::string objection = {}) {
+  return Opaque{"Fake", nullptr, nullptr, std::make_shared<FakeObject>(std::move(objection))};
+}
+
+TEST(MatchTest, EqualTreesFit) {
+  const auto found = match(fakes::training_state(1), fakes::training_state(2));
+  EXPECT_THAT(found.misfits, IsEmpty());
+  EXPECT_EQ(found.copies.size(), 7u);
+  EXPECT_EQ(found.merged.at("step").as_integer(), 2);
+}
+
+TEST(MatchTest, EveryMisfitIsReported) {
+  const auto target = Value::dict({{"a", counting(DType::f32, {3}, 0)},
+                                   {"b", counting(DType::f32, {3}, 0)},
+                                   {"c", 1},
+                                   {"d", Value::tuple({1, 2})},
+                                   {"e", Value::dict({{"only", 1}})},
+                                   {"f", 1}});
+  const auto saved = Value::dict({{"a", counting(DType::f32, {4}, 0)},
+                                  {"b", counting(DType::f64, {3}, 0)},
+                                  {"c", "text"},
+                                  {"d", Value::tuple({1})},
+                                  {"e", Value::dict({{"other", 1}})},
+                                  {"f", counting(DType::f32, {1}, 0)}});
+  const auto found = match(target, saved);
+  EXPECT_THAT(found.misfits,
+              ElementsAre("'a' is float32 [3] here and float32 [4] in the checkpoint",
+                          "'b' is float32 [3] here and float64 [3] in the checkpoint",
+                          "'c' is an integer here and a text in the checkpoint",
+                          "'d' has 2 items here and 1 in the checkpoint",
+                          "'e.only' is missing in the checkpoint",
+                          "'e.other' is in the checkpoint and not expected here",
+                          "'f' is an integer here and a tensor float32 [1] in the checkpoint"));
+}
+
+TEST(MatchTest, KeysOfDifferentTypesAreDifferent) {
+  EXPECT_EQ(match(Value::dict({{1, 1}}), Value::dict({{"1", 1}})).misfits.size(), 2u);
+}
+
+TEST(MatchTest, PlainListsAndNoneTakeWhatWasSaved) {
+  const auto target = Value::dict({{"history", Value::list({})}, {"best", Value()}});
+  const auto saved = Value::dict({{"history", Value::list({1, 2.5})}, {"best", 0.25}});
+  const auto found = match(target, saved);
+  EXPECT_THAT(found.misfits, IsEmpty());
+  EXPECT_EQ(found.merged.at("history").items().size(), 2u);
+  EXPECT_EQ(found.merged.at("best").as_floating(), 0.25);
+}
+
+TEST(MatchTest, ListsWithTensorsMustHaveTheSameLength) {
+  const Value t = counting(DType::f32, {2}, 0);
+  EXPECT_EQ(match(Value::list({t}), Value::list({t, t})).misfits.size(), 1u);
+}
+
+TEST(MatchTest, ObjectsAreAsked) {
+  const auto saved = Value::dict({{"o", Value::dict({{"anything", 1}})}});
+  EXPECT_THAT(match(Value::dict({{"o", object()}}), saved).misfits, IsEmpty());
+  EXPECT_THAT(match(Value::dict({{"o", object("it is full")}}), saved).misfits,
+              ElementsAre(HasSubstr("'o' cannot load its part: it is full")));
+}
+
+}  // namespace
+}  // namespace understudy::restore
