@@ -80,9 +80,11 @@ std::string compare_tensors(const Tensor& a, const Tensor& b) {
     count(a.dtype(), begin / item_size(a.dtype()), bytes_a, bytes_b, tally);
   }
   if (tally.differing == 0) return {};
-  auto text = fmt::format("{} of {} elements differ, the first at {}", tally.differing, a.numel(),
-                          dims_text(index_of(tally.first, a.shape())));
-  if (tally.measured > 0) text += fmt::format("; the largest difference is {}", tally.largest);
+  auto text = a.shape().empty()
+                  ? std::string("the element differs")
+                  : fmt::format("{} of {} elements differ, the first at {}", tally.differing,
+                                a.numel(), dims_text(index_of(tally.first, a.shape())));
+  if (tally.measured > 0) text += fmt::format("; the largest difference is {:.6g}", tally.largest);
   return text;
 }
 

@@ -31,7 +31,7 @@ class HeaderEvents {
   bool boolean(bool) { refuse("true or false"); }
   bool number_integer(Json::number_integer_t) { refuse("a number with a sign"); }
   bool number_float(Json::number_float_t, const std::string& text) {
-    refuse(fmt::format("the number {}, which is not a plain 64-bit count", in_quotes(text)));
+    refuse(format_text("the number {}, which is not a plain 64-bit count", in_quotes(text)));
   }
   bool binary(Json::binary_t&) { refuse("binary data"); }
 
@@ -129,9 +129,9 @@ class HeaderEvents {
     } else if (name == "data_offsets") {
       field_ = kOffsets;
     } else {
-      fail_at(fmt::format("has the unknown field {}", in_quotes(name)));
+      fail_at(format_text("has the unknown field {}", in_quotes(name)));
     }
-    if ((fields_ & field_) != 0) fail_at(fmt::format("has the field {} twice", name));
+    if ((fields_ & field_) != 0) fail_at(format_text("has the field {} twice", name));
     fields_ |= field_;
   }
 
@@ -139,11 +139,11 @@ class HeaderEvents {
   std::string place() const {
     if (at_ == At::start || at_ == At::end) return "the header";
     if (at_ == At::metadata) {
-      return fmt::format("__metadata__ key {} in the header",
+      return format_text("__metadata__ key {} in the header",
                          in_quotes(header_.metadata.back().first));
     }
     if (is_metadata_) return "__metadata__ in the header";
-    return fmt::format("entry {} in the header", in_quotes(header_.entries.back().name));
+    return format_text("entry {} in the header", in_quotes(header_.entries.back().name));
   }
 
   [[noreturn]] void fail_at(std::string_view what) const {
@@ -151,7 +151,7 @@ class HeaderEvents {
   }
 
   [[noreturn]] void refuse(std::string_view found) const {
-    fail_at(fmt::format("has {} where it must not be", found));
+    fail_at(format_text("has {} where it must not be", found));
   }
 
   Header& header_;
@@ -173,7 +173,7 @@ class HeaderEvents {
 std::uint64_t checked_nbytes(const Entry& entry, std::string_view file) {
   const unsigned bits = dtype_bits(entry.dtype);
   if (bits == 0)
-    fail_entry(file, entry, fmt::format("has the unknown dtype {}", in_quotes(entry.dtype)));
+    fail_entry(file, entry, format_text("has the unknown dtype {}", in_quotes(entry.dtype)));
   bool is_empty = false;
   std::optional<std::uint64_t> total = bits;
   for (const auto dim : entry.shape) {
@@ -200,14 +200,14 @@ void check_entries(Header& header, std::string_view file) {
     if (entry.begin > entry.end) fail_entry(file, entry, "ends before it begins");
     if (entry.begin != next) {
       fail_entry(file, entry,
-                 fmt::format("begins at data offset {} where {} was expected: {}", entry.begin,
+                 format_text("begins at data offset {} where {} was expected: {}", entry.begin,
                              next, entry.begin < next ? "it overlaps another" : "there is a hole"));
     }
     const auto nbytes = checked_nbytes(entry, file);
     if (entry.nbytes() != nbytes) {
       fail_entry(
           file, entry,
-          fmt::format("has {} bytes where its shape and dtype need {}", entry.nbytes(), nbytes));
+          format_text("has {} bytes where its shape and dtype need {}", entry.nbytes(), nbytes));
     }
     next = entry.end;
   }

@@ -68,7 +68,7 @@ class Names {
     if (!is_reserved && used_.emplace(path, 2).second) return path;
     auto& next = used_.emplace(path, 2).first->second;  // the number to try
     while (true) {
-      auto name = fmt::format("{}#{}", path, next++);
+      auto name = format_text("{}#{}", path, next++);
       if (used_.emplace(name, 2).second) return name;
     }
   }
@@ -125,7 +125,7 @@ class Maker {
     // Paths name the entries in the order of the walk, not in that of the file.
     std::vector<std::string> names(extents.size());
     for (std::size_t i = 0; i < extents.size(); ++i) {
-      names[i] = namer[i] == kNobody ? fmt::format("{}extent.{}", kReservedPrefix, i)
+      names[i] = namer[i] == kNobody ? format_text("{}extent.{}", kReservedPrefix, i)
                                      : names_.take(leaves_.tensors[namer[i]].path);
     }
     layout_.extent_offsets.resize(extents.size());
@@ -149,7 +149,7 @@ class Maker {
       const auto& blob = leaves_.blobs[i];
       layout_.blob_offsets.push_back(end_);
       layout_.leaves.blobs.push_back({next_entry(), blob.type});
-      add_entry(fmt::format("{}blob.{}", kReservedPrefix, i), kRawDType, {blob.nbytes},
+      add_entry(format_text("{}blob.{}", kReservedPrefix, i), kRawDType, {blob.nbytes},
                 blob.nbytes);
     }
   }

@@ -1,6 +1,7 @@
 #include "format/safetensors.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "format/hash.h"
 #include "format/header_writer.h"
@@ -25,6 +26,27 @@ constexpr DTypeBits kDTypes[] = {
 // A comma, unless an object was just opened.
 void separate(std::string& out) {
   if (out.back() != '{') out += ',';
+}
+
+// More are chance only in very long lists: somebody chose the names to collide.
+constexpr int kMaxProbes = 64;
+
+// Slower, but no choice of names makes it worse: the text decides among equal
+// hashes.
+std::ptrdiff_t find_duplicate_by_sorting(const std::vector<std::string_view>& texts,
+                                         std::vector<std::uint64_t>& hashes) {
+  std::vector<std::size_t> order(texts.size());
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    order[i] = i;
+    hashes[i] = hash64(std::as_bytes(std::span(texts[i])));
+  }
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return hashes[a] != hashes[b] ? hashes[a] < hashes[b] : texts[a] < texts[b];
+  });
+  const auto found =
+      std::adjacent_find(order.begin(), order.end(),
+                         [&](std::size_t a, std::size_t b) { return texts[a] == texts[b]; });
+  return found == order.end() ? -1 : static_cast<std::ptrdiff_t>(*found);
 }
 
 }  // namespace
@@ -71,23 +93,24 @@ void append_entries(std::string& out, std::span<const Entry> entries) {
 }
 
 std::ptrdiff_t find_duplicate(const std::vector<std::string_view>& texts) {
-  struct Record {
-    std::uint64_t hash;
-    std::size_t index;
-  };
-  std::vector<Record> records(texts.size());
+  // Half empty, so that a probe or two is the rule.
+  const auto mask = std::bit_ceil(2 * texts.size() + 1) - 1;
+  constexpr std::size_t kNone = ~std::size_t{0};
+  std::vector<std::size_t> slots(mask + 1, kNone);
+  std::vector<std::uint64_t> hashes(texts.size());
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    records[i] = {hash64(std::as_bytes(std::span(texts[i]))), i};
+    hashes[i] = hash64(std::as_bytes(std::span(texts[i])));
+    auto slot = hashes[i] & mask;
+    for (int probes = 0; slots[slot] != kNone; slot = (slot + 1) & mask) {
+      const auto other = slots[slot];
+      if (hashes[other] == hashes[i] && texts[other] == texts[i]) {
+        return static_cast<std::ptrdiff_t>(i);
+      }
+      if (++probes == kMaxProbes) return find_duplicate_by_sorting(texts, hashes);
+    }
+    slots[slot] = i;
   }
-  // The text decides among equal hashes, so that chosen collisions cost no more.
-  std::sort(records.begin(), records.end(), [&](const Record& a, const Record& b) {
-    return a.hash != b.hash ? a.hash < b.hash : texts[a.index] < texts[b.index];
-  });
-  const auto found =
-      std::adjacent_find(records.begin(), records.end(), [&](const Record& a, const Record& b) {
-        return a.hash == b.hash && texts[a.index] == texts[b.index];
-      });
-  return found == records.end() ? -1 : static_cast<std::ptrdiff_t>(found->index);
+  return -1;
 }
 
 std::string write_header_json(std::span<const Entry> entries,

@@ -112,7 +112,7 @@ void FrameCloser::check_keys(const Value::Pairs& pairs) const {
 void FrameCloser::refuse_duplicate(const std::vector<std::string_view>& keys) const {
   if (const auto i = find_duplicate(keys); i >= 0) {
     errors_.refuse_form(
-        fmt::format("a dict has the key {} twice", in_quotes(keys[static_cast<std::size_t>(i)])));
+        format_text("a dict has the key {} twice", in_quotes(keys[static_cast<std::size_t>(i)])));
   }
 }
 
@@ -150,11 +150,11 @@ TreeResult FrameCloser::close_blob(TreeFrame& frame) {
   // Each once, else a short tree could ask for the same long bytes for ever.
   if (entry.dtype != "U8" || is_blob_read_[frame.blob.entry]) {
     errors_.refuse_form(
-        fmt::format("entry {} is not the bytes of one leaf", in_quotes(entry.name)));
+        format_text("entry {} is not the bytes of one leaf", in_quotes(entry.name)));
   }
   is_blob_read_[frame.blob.entry] = true;
   if (is_list && entry.nbytes() % 8 != 0) {
-    errors_.refuse_form(fmt::format("entry {} is not a list of numbers", in_quotes(entry.name)));
+    errors_.refuse_form(format_text("entry {} is not a list of numbers", in_quotes(entry.name)));
   }
   if (is_dropped(frame)) return {Value(), type_of(type), true};
   return {blob_value(frame, source_.blob(frame.blob.entry)), type_of(type)};
@@ -165,7 +165,7 @@ Value FrameCloser::blob_value(TreeFrame& frame, std::string bytes) const {
     case Blob::Type::text:
       if (!is_utf8(bytes)) {
         errors_.refuse_form(
-            fmt::format("entry {} is not UTF-8 text", in_quotes(entries_[frame.blob.entry].name)));
+            format_text("entry {} is not UTF-8 text", in_quotes(entries_[frame.blob.entry].name)));
       }
       return Value(std::move(bytes));
     case Blob::Type::bytes: return Value::bytes(std::move(bytes));

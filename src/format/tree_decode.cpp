@@ -96,7 +96,7 @@ class Decoder {
   }
 
   bool parse_error(std::size_t position, const std::string&, const Json::exception&) {
-    errors_.refuse_form(fmt::format("it is not valid JSON near its byte {}", position));
+    errors_.refuse_form(format_text("it is not valid JSON near its byte {}", position));
   }
 
  private:
@@ -133,14 +133,14 @@ class Decoder {
       if (name == tag) frame.tag = value;
     }
     switch (frame.tag) {
-      case Tag::open: errors_.refuse_form(fmt::format("unknown tag {}", in_quotes(tag)));
+      case Tag::open: errors_.refuse_form(format_text("unknown tag {}", in_quotes(tag)));
       case Tag::list:
       case Tag::tuple:
         if (frame.mode == Mode::look) frame.mode = Mode::whole;
         [[fallthrough]];
       case Tag::dict:
         if (++frame.depth > kMaxDepth) {
-          errors_.refuse_form(fmt::format("it nests deeper than {} containers", kMaxDepth));
+          errors_.refuse_form(format_text("it nests deeper than {} containers", kMaxDepth));
         }
         frame.path_nbytes = path_.size();
         break;
@@ -155,7 +155,7 @@ class Decoder {
 
   void set_kind(TreeFrame& frame, std::string_view name) {
     const auto kind = kind_from_name(name);
-    if (!kind) errors_.refuse_form(fmt::format("unknown kind {}", in_quotes(name)));
+    if (!kind) errors_.refuse_form(format_text("unknown kind {}", in_quotes(name)));
     frame.kind = *kind;
   }
 
@@ -180,7 +180,7 @@ class Decoder {
       frame.type_name = std::move(text);
       is_right = true;
     }
-    if (!is_right) errors_.refuse(fmt::format("the text {}", in_quotes(text)));
+    if (!is_right) errors_.refuse(format_text("the text {}", in_quotes(text)));
   }
 
   static bool set_blob_type(Blob& blob, std::string_view name) {
@@ -231,7 +231,7 @@ class Decoder {
 
   std::uint32_t index(std::int64_t v) const {
     if (v < 0 || static_cast<std::uint64_t>(v) >= entries_.size()) {
-      errors_.refuse_form(fmt::format("it names entry {} of {}", v, entries_.size()));
+      errors_.refuse_form(format_text("it names entry {} of {}", v, entries_.size()));
     }
     return static_cast<std::uint32_t>(v);
   }
@@ -261,7 +261,7 @@ class Decoder {
       case Tag::tuple: top.items.push_back(std::move(r.value)); break;
       case Tag::dict: add_to_dict(top, std::move(r)); break;
       case Tag::kind: add_to_kind(top, std::move(r)); break;
-      default: errors_.refuse(fmt::format("a {}", to_string(r.type)));
+      default: errors_.refuse(format_text("type {}", to_string(r.type)));
     }
     ++top.count;
     return true;
@@ -270,7 +270,7 @@ class Decoder {
   void add_to_dict(TreeFrame& dict, TreeResult r) {
     if (dict.count % 2 == 1) {
       if (!is_hashable(r.value)) {
-        errors_.refuse_form(fmt::format("a {} is the key of a dict", to_string(r.type)));
+        errors_.refuse_form(format_text("type {} is the key of a dict", to_string(r.type)));
       }
       dict.key = std::move(r.value);
       dict.child_mode = dict.mode == Mode::look ? ask(dict) : dict.mode;
@@ -298,7 +298,7 @@ class Decoder {
       kind.node_type = r.type;
       if (r.is_dropped) kind.mode = Mode::drop;
     } else {
-      errors_.refuse(fmt::format("a {}", to_string(r.type)));
+      errors_.refuse(format_text("type {}", to_string(r.type)));
     }
   }
 

@@ -134,14 +134,14 @@ class Encoder {
 
   void put_text(const Path& path, std::string_view value) {
     if (!is_utf8(value)) {
-      refuse(path, fmt::format("the text {} is not UTF-8", in_quotes(value)));
+      refuse(path, format_text("the text {} is not UTF-8", in_quotes(value)));
     }
     append_json_string(out_, value);
   }
 
   void check_depth(const Path& path, int depth) const {
     if (depth >= kMaxDepth) {
-      refuse(path, fmt::format("it is nested deeper than {} containers", kMaxDepth));
+      refuse(path, format_text("it is nested deeper than {} containers", kMaxDepth));
     }
   }
 
@@ -164,7 +164,7 @@ class Encoder {
     for (const auto& [key, child] : value.pairs()) {
       const Path below{&path, &key, -1};
       if (!is_hashable(key)) {
-        refuse(below, fmt::format("a {} cannot be the key of a dict", to_string(key.type())));
+        refuse(below, format_text("type {} cannot be the key of a dict", to_string(key.type())));
       }
       const auto begin = out_.size();
       put_inline(below, key, depth + 1);
@@ -185,7 +185,7 @@ class Encoder {
       texts.push_back(std::string_view(out_).substr(begin, nbytes));
     if (const auto i = find_duplicate(texts); i >= 0) {
       refuse(path,
-             fmt::format("the dict has the key {} twice", texts[static_cast<std::size_t>(i)]));
+             format_text("the dict has the key {} twice", texts[static_cast<std::size_t>(i)]));
     }
   }
 

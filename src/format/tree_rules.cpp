@@ -109,14 +109,14 @@ std::string kind_problem(Kind kind, const Value& extra, Type type, const Value* 
     return extra.is_none() ? "" : "a plain node has an extra value";
   }
   if (rule->type != type) {
-    return fmt::format("the kind {} lies over a {}, not a {}", to_string(kind), to_string(type),
+    return format_text("the kind {} lies over type {}, not {}", to_string(kind), to_string(type),
                        to_string(rule->type));
   }
   if (!extra_fits(rule->extra, extra)) {
-    return fmt::format("the kind {} has an extra value of the wrong form", to_string(kind));
+    return format_text("the kind {} has an extra value of the wrong form", to_string(kind));
   }
   if (node != nullptr && node->type() == type && !content_fits(kind, extra, *node)) {
-    return fmt::format("the kind {} lies over a {} that it cannot be", to_string(kind),
+    return format_text("the kind {} lies over a {} that it cannot be", to_string(kind),
                        to_string(type));
   }
   return "";

@@ -13,10 +13,15 @@ namespace understudy::store {
 namespace {
 
 /// True for a step that an overwrite left between its two renames: gone from
-/// its name, whole under another.
+/// its name, whole under another. Not being able to look is an Error: what
+/// cannot be read today may be the only copy.
 bool is_orphan(const os::Directory& directory, const std::string& name, std::int64_t step) {
   if (directory.exists(step_name(step))) return false;
   const StepFolder found = look_at_step(directory, name);
+  if (!found.is_complete() && found.code != ErrorCode::corrupt) {
+    fail(found.code, "{} may be the only copy of step {}, and cannot be read: {}",
+         found.path.native(), step, found.problem);
+  }
   return found.is_complete() && found.manifest->step == step;
 }
 

@@ -31,7 +31,8 @@ std::string find_problem(const os::Directory& folder, const Manifest& manifest) 
 }
 
 StepFolder look_into(const os::Directory& folder, const std::filesystem::path& path) {
-  StepFolder found{.step = 0, .path = path, .manifest = {}, .problem = {}};
+  StepFolder found;
+  found.path = path;
   // Another name than a step's is fine: somebody copied the folder.
   const bool has_step_name = parse_step_name(path.filename().native(), found.step);
   try {
@@ -46,6 +47,10 @@ StepFolder look_into(const os::Directory& folder, const std::filesystem::path& p
     found.manifest = std::move(manifest);
   } catch (const Error& error) {
     found.problem = error.what();
+    // A file that is not there, or is no file, is damage.
+    const bool is_damage =
+        error.code() == ErrorCode::not_found || error.code() == ErrorCode::invalid;
+    found.code = is_damage ? ErrorCode::corrupt : error.code();
   }
   return found;
 }
@@ -91,7 +96,8 @@ std::vector<StepFolder> look_at_steps(const os::Directory& directory) {
       steps.push_back(look_at_step(directory, name));
     } catch (const Error& error) {
       if (error.code() == ErrorCode::not_found) continue;  // removed since it was listed
-      steps.push_back({step, std::filesystem::path(directory.name()) / name, {}, error.what()});
+      steps.push_back(
+          {step, std::filesystem::path(directory.name()) / name, {}, error.what(), error.code()});
     }
   }
   std::ranges::sort(steps, {}, &StepFolder::step);

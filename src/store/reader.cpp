@@ -67,7 +67,8 @@ void ShardReader::verify_block(std::uint64_t index, std::span<const std::byte> b
 
 ShardReader open_step(const StepFolder& step) {
   if (!step.is_complete()) {
-    fail(ErrorCode::corrupt, "{} is damaged: {}", step.path.native(), step.problem);
+    fail(step.code, "{} {}: {}", step.path.native(),
+         step.code == ErrorCode::corrupt ? "is damaged" : "cannot be read", step.problem);
   }
   if (step.manifest->files.size() != 1) {
     fail(ErrorCode::unsupported, "{} has {} files; this build reads steps of one file",

@@ -14,6 +14,7 @@
 #include "format/safetensors.h"
 #include "os/file.h"
 #include "store/manifest.h"
+#include "understudy/error.h"
 
 namespace understudy::store {
 
@@ -51,6 +52,9 @@ struct StepFolder {
   std::filesystem::path path;
   std::optional<Manifest> manifest;
   std::string problem;  ///< why it is not complete; empty when it is
+  /// What kind of problem: corrupt when it is damaged; unsupported, io and
+  /// others when it could not be looked at.
+  ErrorCode code = ErrorCode::corrupt;
   bool is_complete() const { return problem.empty(); }
 };
 
@@ -63,7 +67,7 @@ StepFolder look_at_step(const std::filesystem::path& step_path);
 std::vector<StepFolder> look_at_steps(const std::filesystem::path& directory);
 
 /// Opens a complete step's shard and checks it against the manifest (size,
-/// header digest). Throws Error(corrupt).
+/// header digest). Throws Error(corrupt), or the problem's code.
 ShardReader open_step(const StepFolder& step);
 
 }  // namespace understudy::store

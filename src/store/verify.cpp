@@ -88,7 +88,10 @@ void check_shard(const std::filesystem::path& path, const ManifestFile* manifest
   try {
     reader.emplace(path);
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::corrupt) throw;
+    // In a step whose manifest we read, another version is damage too.
+    const bool is_damage =
+        error.code() == ErrorCode::corrupt || (manifest && error.code() == ErrorCode::unsupported);
+    if (!is_damage) throw;
     findings.add(path, 0, error.what());
     return;
   }
@@ -158,6 +161,9 @@ FileCheck verify_file(const std::filesystem::path& path, const OnProgress& progr
 FileCheck verify_step(const std::filesystem::path& step_path, const OnProgress& progress) {
   Findings findings(progress);
   const StepFolder step = look_at_step(step_path);
+  if (!step.is_complete() && step.code != ErrorCode::corrupt) {
+    fail(step.code, "{} cannot be verified: {}", step.path.native(), step.problem);
+  }
   const std::vector<Shard> shards = look_at_files(step, findings);
   // A problem that the files do not show is the manifest's own.
   if (!step.is_complete() && (!step.manifest || findings.is_whole())) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -13,8 +14,9 @@ namespace understudy::fakes {
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "understudy-XXXXXX").string();
+  explicit TemporaryFolder(
+      const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "understudy-XXXXXX").string();
     if (!mkdtemp(name.data())) throw std::runtime_error("no temporary folder: " + name);
     path_ = name;
   }
@@ -31,6 +33,13 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// A folder in memory, where there is one: for tests that commit thousands of
+/// times.
+inline std::filesystem::path memory_folder() {
+  const std::filesystem::path shared = "/dev/shm";
+  return access(shared.c_str(), W_OK) == 0 ? shared : std::filesystem::temp_directory_path();
+}
 
 inline std::string read_text(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
