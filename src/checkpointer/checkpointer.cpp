@@ -52,7 +52,7 @@ class CheckpointerState {
 
   HomeProcess home_;
   StagerState stager_;
-  store::Writer writer_;
+  store::Writer writer_{0, /*low_priority=*/true};
   WorkerPool readers_{"us-read", restore::kReadThreads};
 
   std::mutex mutex_;

@@ -16,8 +16,11 @@ std::string newest_whole(const std::filesystem::path& directory, std::int64_t da
   std::reverse(folders.begin(), folders.end());
   for (const auto& folder : folders) {
     if (folder.step == damaged || !folder.is_complete()) continue;
-    if (store::verify_step(folder.path).damage.empty()) {
-      return fmt::format("the newest whole step is {}", folder.step);
+    try {
+      if (store::verify_step(folder.path).damage.empty()) {
+        return fmt::format("the newest whole step is {}", folder.step);
+      }
+    } catch (const Error&) {  // what cannot be read is not known to be whole
     }
   }
   return "no other step is whole";
@@ -45,7 +48,11 @@ std::optional<store::StepFolder> choose_step(const std::filesystem::path& direct
     return {};
   }
   auto& chosen = folders.back();
-  if (!chosen.is_complete()) throw DamagedStep(directory, chosen.step, chosen.problem);
+  if (!chosen.is_complete()) {
+    // What this build cannot read is not damaged.
+    if (chosen.code != ErrorCode::corrupt) fail(chosen.code, "{}", chosen.problem);
+    throw DamagedStep(directory, chosen.step, chosen.problem);
+  }
   return std::move(chosen);
 }
 

@@ -1,7 +1,6 @@
 #include "store/look.h"
 
 #include <algorithm>
-#include <set>
 
 #include "base/error.h"
 
@@ -13,21 +12,18 @@ namespace {
 // take memory for it.
 constexpr std::uint64_t kMaxManifestNbytes = 100'000'000;
 
-/// The first thing that keeps the folder from being a complete step.
+/// The first thing that keeps the folder from being a complete step. Files that
+/// somebody put beside ours do not: they are for verify to tell.
 std::string find_problem(const os::Directory& folder, const Manifest& manifest) {
-  std::set<std::string> extra;
-  for (std::string& name : folder.list()) extra.insert(std::move(name));
-  extra.erase(std::string(kManifestName));
   for (const ManifestFile& file : manifest.files) {
-    if (extra.erase(file.name) == 0) return fmt::format("{} is missing", file.name);
+    if (!folder.exists(file.name)) return fmt::format("{} is missing", file.name);
     const std::uint64_t nbytes = folder.open_file(file.name).size();
     if (nbytes != file.nbytes) {
       return fmt::format("{} has {} bytes where the manifest says {}", file.name, nbytes,
                          file.nbytes);
     }
   }
-  if (extra.empty()) return {};
-  return fmt::format("{} is not a file of this step", *extra.begin());
+  return {};
 }
 
 StepFolder look_into(const os::Directory& folder, const std::filesystem::path& path) {

@@ -58,8 +58,8 @@ struct StepFolder {
   bool is_complete() const { return problem.empty(); }
 };
 
-/// Looks at one step's folder: manifest, its digest, sizes of the files, no
-/// extra files. Reads no data. Throws Error(not_found) when it is not there.
+/// Looks at one step's folder: manifest, its digest, sizes of the files. Reads
+/// no data. Throws Error(not_found) when it is not there.
 StepFolder look_at_step(const std::filesystem::path& step_path);
 
 /// All step folders, ascending. Temporary and deleted ones are not steps.

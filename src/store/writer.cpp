@@ -95,16 +95,16 @@ void write_header(const Output& out, std::span<const std::byte> header,
 }  // namespace
 
 struct Writer::State {
-  explicit State(int threads)
-      : pool("us-write", threads, /*low_priority=*/true),
+  State(int threads, bool low_priority)
+      : pool("us-write", threads, low_priority),
         scratch(static_cast<std::size_t>(pool.threads())) {}
 
   WorkerPool pool;
   std::vector<Scratch> scratch;  ///< one a worker
 };
 
-Writer::Writer(int threads)
-    : state_(std::make_unique<State>(threads > 0 ? threads : kDeviceDepth)) {}
+Writer::Writer(int threads, bool low_priority)
+    : state_(std::make_unique<State>(threads > 0 ? threads : kDeviceDepth, low_priority)) {}
 
 Writer::~Writer() = default;
 

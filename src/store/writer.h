@@ -29,7 +29,8 @@ inline constexpr int kDeviceDepth = 8;
 class Writer {
  public:
   /// `threads` 0: kDeviceDepth. They wait for the disk, so cores do not count.
-  explicit Writer(int threads = 0);
+  /// With `low_priority` the threads give way to the trainer's; else somebody waits for them.
+  explicit Writer(int threads = 0, bool low_priority = false);
   ~Writer();
 
   /// Creates `name` in `directory` (it must not exist), reserves its space,

@@ -12,6 +12,7 @@
 #include "fakes/expect_error.h"
 #include "fakes/states.h"
 #include "os/calls.h"
+#include "store/manifest.h"
 
 namespace understudy {
 namespace {
@@ -190,6 +191,27 @@ TEST_F(CheckpointerTest, PreviousStepOnDamageSaysWhatWasSkipped) {
   flip_last_byte(shard(1));
   expect_error(ErrorCode::corrupt, "",
                [&] { ckpt.resume(state, {.on_damage = OnDamage::previous}); });
+}
+
+TEST_F(CheckpointerTest, AnUnknownVersionIsRefusedByNameAndIsNoDamage) {
+  auto ckpt = open();
+  for (int step : {1, 2}) ckpt.save(step, training_state(step)).wait();
+  const auto file = folder_.path() / "run" / "step-2" / "checkpoint.json";
+  auto manifest = store::read_manifest(fakes::read_text(file), "test");
+  manifest.major = 99;
+  fakes::write_text(file, store::write_manifest(manifest));
+  auto state = training_state(9);
+  expect_error(ErrorCode::unsupported, "99", [&] { ckpt.restore(); });
+  expect_error(ErrorCode::unsupported, "99",
+               [&] { ckpt.resume(state, {.on_damage = OnDamage::previous}); });
+}
+
+TEST_F(CheckpointerTest, AFileThatSomebodyPutBesideOursDoesNotStopAResume) {
+  auto ckpt = open();
+  ckpt.save(1, training_state(1)).wait();
+  fakes::write_text(folder_.path() / "run" / "step-1" / "notes.txt", "good run");
+  auto state = training_state(9);
+  EXPECT_EQ(ckpt.resume(state), 1);
 }
 
 TEST_F(CheckpointerTest, MissingStepIsNotFound) {
