@@ -1,0 +1,263 @@
+#include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <set>
+
+#include "assign.h"
+#include "bindings.h"
+#include "build.h"
+#include "errors.h"
+#include "loadable.h"
+#include "options.h"
+#include "refs.h"
+#include "waiting.h"
+#include "walk.h"
+
+namespace understudy::python {
+namespace {
+
+// What the last resume did.
+struct Resumed {
+  std::int64_t step;
+  std::string source;
+  std::vector<std::pair<std::int64_t, std::string>> skipped;
+};
+
+struct PyCheckpoint {
+  std::int64_t step;
+  nb::object state;
+  nb::object metadata;
+  std::string source;
+};
+
+void log_failure(const std::filesystem::path& directory, const nb::object& failure) {
+  nb::module_::import_("logging").attr("getLogger")("understudy").attr("error")(
+      "a save to %s failed: %s", directory.string(), failure);
+}
+
+// A resume needs something to write into.
+void require_target(nb::handle state) {
+  const bool is_container = PyDict_Check(state.ptr()) || PyList_Check(state.ptr());
+  if (!is_container && !has_state(state)) {
+    fail(ErrorCode::invalid,
+         "resume needs a dict, a list or an object with state_dict() and load_state_dict(), not a {}",
+         name_of_type(state.type()));
+  }
+}
+
+class PyCheckpointer {
+ public:
+  PyCheckpointer(CheckpointerOptions options)
+      : allow_pickle_(options.allow_pickle), core_(std::make_shared<Checkpointer>(std::move(options))) {
+    all().insert(this);
+  }
+
+  // Nobody will ask any more, so a failure can only be logged.
+  ~PyCheckpointer() {
+    all().erase(this);
+    if (getpid() == pid_) finish();
+    nb::gil_scoped_release no_gil;
+    core_.reset();
+  }
+
+  // At the interpreter's exit, and at our end: waits, and logs failures.
+  void finish() noexcept {
+    nb::error_scope keep;
+    try {
+      close();
+    } catch (...) {
+      try {
+        log_failure(core_->directory(), exception_of(std::current_exception()));
+      } catch (...) {
+        // No way is left to tell anybody.
+      }
+    }
+  }
+
+  static void finish_all() {
+    Entry entry;
+    // Others may end while we wait without the GIL.
+    for (bool found = true; found;) {
+      found = false;
+      for (auto* one : all()) {
+        if (one->pid_ != getpid() || one->is_finished_) continue;
+        one->is_finished_ = found = true;
+        const auto keep = nb::find(*one);
+        one->finish();
+        break;
+      }
+    }
+  }
+
+  nb::object save(nb::handle step, nb::handle state, nb::handle metadata, bool overwrite) {
+    Entry entry;
+    const auto checked = step_of(step);
+    const SaveOptions options{.metadata = metadata_of(metadata), .overwrite = overwrite};
+    const Value value = Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
+    auto ticket = [&] {
+      nb::gil_scoped_release no_gil;
+      return core_->save(checked, value, options);
+    }();
+    return make_ticket(std::move(ticket));
+  }
+
+  PyCheckpoint restore(nb::handle step, nb::handle names, const std::string& source) {
+    Entry entry;
+    if (source == "memory") {
+      fail(ErrorCode::not_found, "no step of {} survives in memory", core_->directory().string());
+    }
+    if (source != "auto" && source != "disk") {
+      fail(ErrorCode::invalid, "source is '{}', and must be one of 'auto', 'memory', 'disk'", source);
+    }
+    const RestoreOptions options{.step = optional_step_of(step), .names = names_of(names)};
+    const Checkpoint found = [&] {
+      nb::gil_scoped_release no_gil;
+      return core_->restore(options);
+    }();
+    Builder builder({.allow_pickle = allow_pickle_});
+    return {found.step, builder.build(found.state), builder.build(found.metadata), found.source};
+  }
+
+  std::optional<std::int64_t> resume(nb::handle state, nb::handle step, const std::string& on_damage) {
+    Entry entry;
+    const ResumeOptions options{.step = optional_step_of(step), .on_damage = on_damage_of(on_damage)};
+    require_target(state);
+    Walker walker({.purpose = Purpose::target});
+    const Value before = walker.walk(state);
+    Value after = before;
+    const auto found = [&] {
+      nb::gil_scoped_release no_gil;
+      return core_->resume(after, options);
+    }();
+    if (!found) return found;
+    finish_tensors(walker.take_write_backs(), walker.torch_tensors());
+    assign_restored(state, before, after);
+    return found;
+  }
+
+  std::optional<Resumed> resumed() const {
+    const auto report = core_->resumed();
+    if (!report) return {};
+    Resumed result{report->step, report->source, {}};
+    for (const auto& skipped : report->skipped) result.skipped.emplace_back(skipped.step, skipped.reason);
+    return result;
+  }
+
+  bool wait(std::optional<double> seconds) {
+    Entry entry;
+    return wait_in_slices(timeout_of(seconds), [&](auto slice) { return core_->wait(slice); });
+  }
+
+  // Waits awake for Ctrl-C; with that the checkpointer stays open.
+  void close() {
+    Entry entry;
+    std::exception_ptr failure;
+    try {
+      wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
+    {
+      nb::gil_scoped_release no_gil;
+      core_->close();
+    }
+    is_finished_ = true;
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  std::vector<std::int64_t> steps() const {
+    nb::gil_scoped_release no_gil;
+    return core_->steps();
+  }
+  std::optional<std::int64_t> latest() const {
+    nb::gil_scoped_release no_gil;
+    return core_->latest();
+  }
+  const std::filesystem::path& directory() const { return core_->directory(); }
+
+ private:
+  // Those that exist. Touched under the GIL only.
+  static std::set<PyCheckpointer*>& all() {
+    static auto* made = new std::set<PyCheckpointer*>;
+    return *made;
+  }
+
+  const bool allow_pickle_;
+  const pid_t pid_ = getpid();
+  bool is_finished_ = false;
+  std::shared_ptr<Checkpointer> core_;
+};
+
+void bind_results(nb::module_& m) {
+  nb::class_<PyCheckpoint>(m, "Checkpoint", "A step that has been read.")
+      .def_ro("step", &PyCheckpoint::step)
+      .def_ro("state", &PyCheckpoint::state)
+      .def_ro("metadata", &PyCheckpoint::metadata, "What save() was given, or None.")
+      .def_ro("source", &PyCheckpoint::source, "'disk' or 'memory'.")
+      .def("__repr__", [](const PyCheckpoint& c) {
+        return fmt::format("Checkpoint(step={}, source='{}')", c.step, c.source);
+      });
+  nb::class_<Resumed>(m, "Resumed", "What the last resume did.")
+      .def_ro("step", &Resumed::step)
+      .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
+      .def_ro("skipped", &Resumed::skipped, "Newer steps that were damaged, each with the reason.")
+      .def("__repr__", [](const Resumed& r) {
+        return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source, r.skipped.size());
+      });
+}
+
+}  // namespace
+
+void bind_checkpointer(nb::module_& m) {
+  bind_results(m);
+  nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(),
+                             "One directory of steps: save, restore, resume, retention.")
+      .def("__init__",
+           [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
+              const std::string& memory, bool survive, const std::string& capture, int images,
+              const std::string& when_busy, bool huge_pages, std::optional<int> threads, bool allow_pickle) {
+             Entry entry;
+             new (self) PyCheckpointer({.directory = std::move(directory),
+                                        .keep = keep,
+                                        .memory = memory_of(memory),
+                                        .survive = survive,
+                                        .capture = capture_of(capture),
+                                        .images = images,
+                                        .when_busy = when_busy_of(when_busy),
+                                        .huge_pages = huge_pages,
+                                        .threads = threads.value_or(0),
+                                        .allow_pickle = allow_pickle});
+           },
+           nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(), nb::arg("memory") = "auto",
+           nb::arg("survive") = false, nb::arg("capture") = "auto", nb::arg("images") = 2,
+           nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false, nb::arg("threads") = nb::none(),
+           nb::arg("allow_pickle") = false)
+      .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(), nb::kw_only(),
+           nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
+           "Capture a state, then persist it in the background. The ticket's result is the step's path.")
+      .def("restore", &PyCheckpointer::restore, nb::arg("step") = nb::none(), nb::kw_only(),
+           nb::arg("names") = nb::none(), nb::arg("source") = "auto",
+           "Read a step (the newest) into new tensors.")
+      .def("resume", &PyCheckpointer::resume, nb::arg("state").none(), nb::kw_only(), nb::arg("step") = nb::none(),
+           nb::arg("on_damage") = "error",
+           "Read the newest step into the caller's own tensors and objects. None when there is none.")
+      .def_prop_ro("resumed", &PyCheckpointer::resumed, "What the last resume did, or None.")
+      .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")
+      .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
+      .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(),
+           "Wait for all saves and raise the first failure that nobody has seen. False when the time\n"
+           "ran out first.")
+      .def("close", &PyCheckpointer::close, "Wait as wait() does, then end. Safe to call again.")
+      .def_prop_ro("directory", &PyCheckpointer::directory)
+      .def("__enter__", [](nb::object self) { return self; })
+      .def("__exit__", [](PyCheckpointer& self, nb::args) { self.close(); });
+  // The interpreter calls it before it takes modules and threads apart.
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&PyCheckpointer::finish_all));
+}
+
+}  // namespace understudy::python

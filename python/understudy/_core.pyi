@@ -1,0 +1,175 @@
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Literal, TypedDict, TypeVar
+
+from typing_extensions import Self
+
+_T = TypeVar("_T", covariant=True)
+_Path = str | PathLike[str]
+_Code = Literal[
+    "invalid",
+    "unsupported",
+    "not_found",
+    "corrupt",
+    "io",
+    "no_space",
+    "busy",
+    "timeout",
+    "closed",
+]
+_Memory = Literal["auto", "pageable", "pinned", "shared"]
+_Capture = Literal["auto", "blocking", "overlapped"]
+_WhenBusy = Literal["wait", "skip", "error"]
+
+class _Metrics(TypedDict):
+    blocked_s: float
+    waited_s: float
+    captured_s: float
+    durable_s: float
+    nbytes: int
+    writer: str
+
+__version__: str
+
+class Error(Exception):
+    code: _Code
+
+def save_file(
+    state: Any,
+    path: _Path,
+    *,
+    metadata: dict[str, str] | None = None,
+    allow_pickle: bool = False,
+) -> None: ...
+def load_file(
+    path: _Path,
+    *,
+    names: str | Sequence[str] | None = None,
+    mmap: bool = False,
+    verify: bool = True,
+    allow_pickle: bool = False,
+) -> Any: ...
+
+class Ticket(Generic[_T]):
+    def wait(self, timeout: float | None = None) -> _T: ...
+    def done(self) -> bool: ...
+    def wait_captured(self, timeout: float | None = None) -> None: ...
+    def is_captured(self) -> bool: ...
+    def progress(self) -> tuple[int, int]: ...
+    def exception(self) -> BaseException | None: ...
+    @property
+    def capture(self) -> str: ...
+    def metrics(self) -> _Metrics: ...
+
+class Snapshot:
+    def state(self) -> Any: ...
+    @property
+    def nbytes(self) -> int: ...
+    def save_file(self, path: _Path, *, metadata: dict[str, str] | None = None) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+class Stager:
+    def __init__(
+        self,
+        *,
+        images: int = 2,
+        memory: _Memory = "auto",
+        capture: _Capture = "auto",
+        when_busy: _WhenBusy = "wait",
+        huge_pages: bool = False,
+        threads: int | None = None,
+    ) -> None: ...
+    def stage(self, state: Any) -> Ticket[Snapshot]: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+class Checkpoint:
+    @property
+    def step(self) -> int: ...
+    @property
+    def state(self) -> Any: ...
+    @property
+    def metadata(self) -> dict[str, Any] | None: ...
+    @property
+    def source(self) -> Literal["disk", "memory"]: ...
+
+class Resumed:
+    @property
+    def step(self) -> int: ...
+    @property
+    def source(self) -> Literal["disk", "memory"]: ...
+    @property
+    def skipped(self) -> list[tuple[int, str]]: ...
+
+class Checkpointer:
+    def __init__(
+        self,
+        directory: _Path,
+        *,
+        keep: int | None = None,
+        memory: _Memory = "auto",
+        survive: bool = False,
+        capture: _Capture = "auto",
+        images: int = 2,
+        when_busy: _WhenBusy = "wait",
+        huge_pages: bool = False,
+        threads: int | None = None,
+        allow_pickle: bool = False,
+    ) -> None: ...
+    @property
+    def directory(self) -> Path: ...
+    @property
+    def resumed(self) -> Resumed | None: ...
+    def save(
+        self,
+        step: int,
+        state: Any,
+        *,
+        metadata: dict[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> Ticket[Path]: ...
+    def restore(
+        self,
+        step: int | None = None,
+        *,
+        names: str | Sequence[str] | None = None,
+        source: Literal["auto", "memory", "disk"] = "auto",
+    ) -> Checkpoint: ...
+    def resume(
+        self,
+        state: Any,
+        *,
+        step: int | None = None,
+        on_damage: Literal["error", "previous"] = "error",
+    ) -> int | None: ...
+    def steps(self) -> list[int]: ...
+    def latest(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+def _use_exchange_api(use: bool) -> None: ...
