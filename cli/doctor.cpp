@@ -1,0 +1,66 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "commands.h"
+#include "output.h"
+#include "understudy/inspect.h"
+
+namespace understudy::cli {
+namespace {
+
+struct Options {
+  std::string directory = ".";
+  bool json = false;
+};
+
+Json probe_json(const Probe& probe) {
+  return {{"name", probe.name},
+          {"is_available", probe.is_available},
+          {"detail", probe.detail},
+          {"cost", probe.cost},
+          {"remedy", probe.remedy.empty() ? Json(nullptr) : Json(probe.remedy)}};
+}
+
+std::string probes_text(const std::vector<Probe>& probes) {
+  std::size_t width = 0;
+  for (const auto& probe : probes) width = std::max(width, probe.name.size());
+  std::string text;
+  for (const auto& probe : probes) {
+    text += fmt::format("{:<{}}  {:<3}  {}\n", probe.name, width, probe.is_available ? "yes" : "no",
+                        escape(probe.detail));
+    if (probe.is_available) continue;
+    const std::string margin(width + 7, ' ');
+    text += fmt::format("{}without it: {}\n", margin, probe.cost);
+    if (!probe.remedy.empty()) text += fmt::format("{}remedy: {}\n", margin, probe.remedy);
+  }
+  return text;
+}
+
+int run(const Options& options) {
+  const auto probes = doctor(options.directory);
+  if (options.json) {
+    auto array = Json::array();
+    for (const auto& probe : probes) array.push_back(probe_json(probe));
+    print_json({{"directory", options.directory}, {"probes", std::move(array)}});
+  } else {
+    print(probes_text(probes));
+  }
+  return kFine;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand(
+      "doctor", "Say what this machine offers, and what it costs not to have it");
+  command->add_option("DIR", options->directory, "Where direct I/O is tried")
+      ->capture_default_str();
+  add_json_flag(command, options->json);
+  command->footer("Changes nothing. Exit status 0 whatever is missing.");
+  command->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace understudy::cli

@@ -1,0 +1,96 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "commands.h"
+#include "output.h"
+#include "understudy/inspect.h"
+#include "values.h"
+
+namespace understudy::cli {
+namespace {
+
+struct Options {
+  std::string path;
+  bool all = false;
+  bool json = false;
+};
+
+Json entry_json(const EntryInfo& entry) {
+  return {{"name", entry.name},
+          {"dtype", entry.dtype},
+          {"shape", entry.shape},
+          {"nbytes", entry.nbytes},
+          {"offset", entry.offset}};
+}
+
+Json tensor_json(const TensorInfo& tensor) {
+  return {{"path", tensor.path},          {"dtype", tensor.dtype},   {"shape", tensor.shape},
+          {"strides", tensor.strides},    {"nbytes", tensor.nbytes}, {"entry", tensor.entry},
+          {"is_shared", tensor.is_shared}};
+}
+
+Json file_json(const Description& d) {
+  auto entries = Json::array(), tensors = Json::array();
+  for (const auto& entry : d.entries) entries.push_back(entry_json(entry));
+  for (const auto& tensor : d.tensors) tensors.push_back(tensor_json(tensor));
+  return {{"file", d.file.string()},
+          {"nbytes", d.file_nbytes},
+          {"is_ours", d.is_ours},
+          {"step", d.step ? Json(*d.step) : Json(nullptr)},
+          {"metadata", metadata_json(d.metadata)},
+          {"entries", std::move(entries)},
+          {"tensors", std::move(tensors)},
+          {"tree", tree_json(d)}};
+}
+
+bool is_empty(const Value& metadata) {
+  return metadata.is_none() || (metadata.type() == Value::Type::dict && metadata.pairs().empty());
+}
+
+std::string file_text(const Description& d, bool all) {
+  auto text = escape(d.file.string()) + "\n";
+  if (d.step) text += fmt::format("step {}, ", *d.step);
+  text += human_size(d.file_nbytes);
+  if (d.file_nbytes >= 1024) text += fmt::format(" ({} bytes)", d.file_nbytes);
+  text += fmt::format(", {} in {}, {}\n", counted(d.tensors.size(), "tensor"),
+                      counted(d.entries.size(), "entry"),
+                      d.is_ours ? "written by Understudy" : "a plain safetensors file");
+  if (!is_empty(d.metadata)) {
+    // ASCII, so that nothing in it reaches the terminal raw.
+    text +=
+        fmt::format("metadata {}\n",
+                    metadata_json(d.metadata).dump(-1, ' ', true, Json::error_handler_t::replace));
+  }
+  return text + "\n" + tree_text(d, all);
+}
+
+int run(const Options& options) {
+  const auto files = describe(options.path);
+  if (options.json) {
+    auto array = Json::array();
+    for (const auto& file : files) array.push_back(file_json(file));
+    print_json({{"path", options.path}, {"files", std::move(array)}});
+  } else {
+    for (const auto& file : files) print(file_text(file, options.all));
+  }
+  return kFine;
+}
+
+}  // namespace
+
+void add_show(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  auto* command =
+      app.add_subcommand("show", "Show what a step or a safetensors file of anyone's holds");
+  command
+      ->add_option("PATH", options->path,
+                   "A step's folder, a run's folder (its newest step) or a file")
+      ->required();
+  command->add_flag("--all", options->all, "Cut no long lists and texts");
+  add_json_flag(command, options->json);
+  command->footer("Reads headers only, never the tensors. Exit status 1 when the step is damaged.");
+  command->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace understudy::cli

@@ -1,0 +1,276 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "values.h"
+
+namespace understudy::cli {
+namespace {
+
+// Without --all a container shows about a screen of its children, a list of
+// scalars what fits a line, and a text its beginning.
+constexpr std::size_t kMostChildren = 32;
+constexpr std::size_t kMostScalars = 8;
+constexpr std::size_t kLongestText = 60;
+constexpr std::size_t kLongestHex = 16;
+constexpr std::size_t kEverything = SIZE_MAX;
+
+std::string_view type_or_kind(const Value& value) {
+  return value.kind() == Value::Kind::plain ? to_string(value.type()) : to_string(value.kind());
+}
+
+bool is_scalar(const Value& v) {
+  return !v.is_container() && v.type() != Value::Type::tensor && v.type() != Value::Type::opaque;
+}
+
+/// A key that could be taken for another type, or for layout, gets quotes.
+std::string shown_key(const Value& key) {
+  const auto text = key_text(key);
+  if (key.type() != Value::Type::text) return escape(text);
+  const bool is_plain = !text.empty() && text.front() != ' ' && text.back() != ' ' &&
+                        text.front() != '(' &&
+                        text.find_first_not_of("0123456789.-") != std::string::npos &&
+                        text != "None" && text != "True" && text != "False";
+  return is_plain ? escape(text) : fmt::format("'{}'", escape(text));
+}
+
+/// Dense bytes of the tensors below a node.
+std::uint64_t tensors_nbytes(const Value& value) {
+  std::uint64_t sum = 0;
+  if (value.type() == Value::Type::tensor) {
+    sum = value.as_tensor().nbytes();
+  } else if (value.type() == Value::Type::dict) {
+    for (const auto& pair : value.pairs()) sum += tensors_nbytes(pair.second);
+  } else if (value.is_container()) {
+    for (const auto& item : value.items()) sum += tensors_nbytes(item);
+  }
+  return sum;
+}
+
+/// Which tensors share bytes, by the entry they lie in.
+class Sharing {
+ public:
+  explicit Sharing(const std::vector<TensorInfo>& tensors) : tensors_(tensors) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      if (tensors[i].is_shared) users_[tensors[i].entry].push_back(i);
+    }
+  }
+
+  std::string text(std::size_t i) const {
+    if (!tensors_[i].is_shared) return {};
+    const auto& users = users_.at(tensors_[i].entry);
+    const auto other = users[0] == i ? users[1] : users[0];
+    auto text = fmt::format("  shares bytes with {}", escape(tensors_[other].path));
+    if (users.size() > 2) text += fmt::format(" and {} more", users.size() - 2);
+    return text;
+  }
+
+ private:
+  const std::vector<TensorInfo>& tensors_;
+  std::unordered_map<std::string, std::vector<std::size_t>> users_;
+};
+
+class Printer {
+ public:
+  Printer(const Description& description, bool all)
+      : description_(description), sharing_(description.tensors), all_(all) {}
+
+  std::string run() {
+    node(description_.tree, "", 0);
+    return std::move(out_);
+  }
+
+ private:
+  std::size_t most(std::size_t limit) const { return all_ ? kEverything : limit; }
+
+  void line(int depth, const std::string& key, const std::string& what) {
+    out_.append(static_cast<std::size_t>(depth) * 2, ' ');
+    out_ += key;
+    if (!key.empty()) out_ += "  ";
+    out_ += what;
+    out_ += '\n';
+  }
+
+  void node(const Value& value, const std::string& key, int depth) {
+    if (value.type() == Value::Type::tensor) {
+      line(depth, key, tensor(value));
+    } else if (!value.is_container()) {
+      line(depth, key, leaf(value));
+    } else if (value.type() != Value::Type::dict && std::ranges::all_of(value.items(), is_scalar)) {
+      line(depth, key, scalars(value));
+    } else {
+      line(depth, key, container(value));
+      attributes(value, depth + 1);
+      children(value, depth + 1);
+    }
+  }
+
+  std::string tensor(const Value& value) {
+    const auto& t = value.as_tensor();
+    const auto sharing = is_in_attributes_ ? std::string() : sharing_.text(next_tensor_++);
+    return fmt::format("{} [{}]  {}{}{}", name(t.dtype()), fmt::join(t.shape(), ", "),
+                       human_size(t.nbytes()), kind_note(value), sharing);
+  }
+
+  static std::string kind_note(const Value& value) {
+    if (value.kind() == Value::Kind::plain) return {};
+    if (value.kind() == Value::Kind::parameter) {
+      const auto& extra = value.extra();
+      const bool is_frozen = extra.type() == Value::Type::boolean && !extra.as_boolean();
+      return is_frozen ? "  (frozen parameter)" : "  (parameter)";
+    }
+    return fmt::format("  ({})", to_string(value.kind()));
+  }
+
+  /// A leaf with its kind and what belongs to the kind.
+  std::string leaf(const Value& value) const {
+    auto text = bare(value);
+    if (value.kind() == Value::Kind::plain) return text;
+    text += fmt::format("  ({}", to_string(value.kind()));
+    if (is_scalar(value.extra()) && !value.extra().is_none()) text += ", " + bare(value.extra());
+    return text + ")";
+  }
+
+  std::string bare(const Value& value) const {
+    switch (value.type()) {
+      case Value::Type::boolean: return value.as_boolean() ? "True" : "False";
+      case Value::Type::integer: return fmt::to_string(value.as_integer());
+      case Value::Type::floating: return fmt::to_string(value.as_floating());
+      case Value::Type::complex:
+        return fmt::format("({}, {})", value.as_complex().real(), value.as_complex().imag());
+      case Value::Type::text: return text(value.as_text());
+      case Value::Type::bytes: return bytes(value.as_bytes());
+      case Value::Type::opaque: return opaque(value.as_opaque());
+      default: return "None";
+    }
+  }
+
+  std::string text(std::string_view whole) const {
+    if (whole.size() <= most(kLongestText)) return fmt::format("'{}'", escape(whole));
+    auto end = kLongestText;
+    while (end > 0 && (static_cast<unsigned char>(whole[end]) & 0xc0) == 0x80) --end;
+    return fmt::format("'{}...' ({} bytes)", escape(whole.substr(0, end)), whole.size());
+  }
+
+  static std::string bytes(std::string_view whole) {
+    if (whole.size() > kLongestHex) return fmt::format("{} bytes", whole.size());
+    std::string text = "bytes";
+    for (const unsigned char byte : whole) text += fmt::format(" {:02x}", byte);
+    return text;
+  }
+
+  std::string opaque(const Opaque& object) const {
+    if (!description_.is_ours) {
+      return fmt::format("{}, a type that no tensor has", escape(object.type_name));
+    }
+    return fmt::format("object of type {}, {}", escape(object.type_name),
+                       object.pickle ? fmt::format("{} bytes of pickle", object.pickle->size())
+                                     : std::string("not stored"));
+  }
+
+  std::string scalars(const Value& value) const {
+    const auto items = value.items();
+    const auto n = std::min(items.size(), most(kMostScalars));
+    auto text = fmt::format("{} of {}", type_or_kind(value), items.size());
+    for (std::size_t i = 0; i < n; ++i) {
+      text += i == 0 ? ": " : ", ";
+      text += bare(items[i]);
+    }
+    if (n < items.size()) text += fmt::format(", ... {} more", items.size() - n);
+    return text + extra_note(value);
+  }
+
+  std::string container(const Value& value) const {
+    const auto n = value.type() == Value::Type::dict ? value.pairs().size() : value.items().size();
+    const auto nbytes = tensors_nbytes(value);
+    return fmt::format("{} of {}{}{}", type_or_kind(value), n,
+                       nbytes > 0 ? ", " + human_size(nbytes) : "", extra_note(value));
+  }
+
+  std::string extra_note(const Value& value) const {
+    const auto& extra = value.extra();
+    if (extra.is_none() || !is_scalar(extra)) return {};
+    return fmt::format("  ({})", bare(extra));
+  }
+
+  /// What belongs to a container's kind, where it is more than a word.
+  void attributes(const Value& value, int depth) {
+    if (!value.extra().is_container()) return;
+    if (!all_) {
+      line(depth, "(attributes)", container(value.extra()) + " (--all shows them)");
+      return;
+    }
+    const bool before = std::exchange(is_in_attributes_, true);
+    node(value.extra(), "(attributes)", depth);
+    is_in_attributes_ = before;
+  }
+
+  void children(const Value& value, int depth) {
+    std::size_t shown = 0, hidden = 0;
+    const auto child = [&](const Value& item, auto&& key) {
+      if (shown < most(kMostChildren)) {
+        ++shown;
+        node(item, key(), depth);
+      } else {
+        ++hidden;
+        skip(item);
+      }
+    };
+    if (value.type() == Value::Type::dict) {
+      for (const auto& [key, item] : value.pairs()) {
+        child(item, [&key = key] { return shown_key(key); });
+      }
+    } else {
+      for (const auto& item : value.items())
+        child(item, [&] { return fmt::format("{}", shown - 1); });
+    }
+    if (hidden > 0) line(depth, "", fmt::format("... {} more (--all shows them)", hidden));
+  }
+
+  /// Goes past tensors that are not shown.
+  void skip(const Value& value) {
+    if (is_in_attributes_) return;
+    if (value.type() == Value::Type::tensor) {
+      ++next_tensor_;
+    } else if (value.type() == Value::Type::dict) {
+      for (const auto& pair : value.pairs()) skip(pair.second);
+    } else if (value.is_container()) {
+      for (const auto& item : value.items()) skip(item);
+    }
+  }
+
+  const Description& description_;
+  Sharing sharing_;
+  bool all_;
+  std::size_t next_tensor_ = 0;  // in walk order, which leaves attributes out
+  bool is_in_attributes_ = false;
+  std::string out_;
+};
+
+}  // namespace
+
+std::string key_text(const Value& key) {
+  switch (key.type()) {
+    case Value::Type::none: return "None";
+    case Value::Type::boolean: return key.as_boolean() ? "True" : "False";
+    case Value::Type::integer: return fmt::to_string(key.as_integer());
+    case Value::Type::floating: return fmt::to_string(key.as_floating());
+    case Value::Type::text: return key.as_text();
+    case Value::Type::tuple: {
+      std::vector<std::string> parts;
+      for (const auto& item : key.items()) parts.push_back(key_text(item));
+      return fmt::format("({})", fmt::join(parts, ","));
+    }
+    default: return fmt::format("<{}>", to_string(key.type()));
+  }
+}
+
+std::string tree_text(const Description& description, bool all) {
+  return Printer(description, all).run();
+}
+
+}  // namespace understudy::cli
