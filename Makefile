@@ -1,0 +1,36 @@
+# The whole developer interface. Every target does the set-up it needs; CI calls the same targets.
+PYTHON := .venv/bin/python
+
+.PHONY: help setup build test demo bench lint asan tsan fuzz clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+setup:  ## packages (when root), the virtual environment, the build, the Python package
+	@tools/setup
+
+build: setup  ## the same; what is already there is kept
+
+test: setup  ## all tests; the last line is "N passed, N failed"
+	@$(PYTHON) tools/run_tests.py
+
+demo: setup  ## train, kill in the middle of a save, resume to the last bit
+	@$(PYTHON) examples/demo.py
+
+bench: setup  ## stage, save and restore beside peers and the machine's roofs
+	@$(PYTHON) bench/run.py
+
+lint:  ## formatting, types, the rooms, the documents, and a build with clang
+	@tools/lint
+
+asan: setup  ## the C++ tests with the address and undefined-behaviour sanitizers
+	@tools/sanitize asan
+
+tsan: setup  ## the C++ tests with the thread sanitizer
+	@tools/sanitize tsan
+
+fuzz:  ## every fuzz target for a minute
+	@tools/fuzz
+
+clean:  ## remove what was built; the virtual environment stays
+	@rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
