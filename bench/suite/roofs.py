@@ -1,0 +1,70 @@
+"""The roofs of this machine: builds and runs `roofs.cpp`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from suite.machine import cores
+from suite.measure import Figure
+
+_SOURCE = Path(__file__).resolve().parent.parent
+
+
+class Roofs:
+    def __init__(self, build: Path, folder: Path) -> None:
+        self._folder = folder
+        self._program = build / "roofs"
+        for command in (
+            [
+                "cmake",
+                "-S",
+                str(_SOURCE),
+                "-B",
+                str(build),
+                "-DCMAKE_BUILD_TYPE=Release",
+            ],
+            ["cmake", "--build", str(build)],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise SystemExit(f"the roofs could not be built:\n{done.stdout}{done.stderr}")
+
+    def copy(self, nbytes: int, repetitions: int) -> list[Figure]:
+        n = cores()
+        times = self._run("copy", nbytes, repetitions)
+        return [
+            Figure(f"memcpy, {n} threads", times["copy"], "roof"),
+            Figure(f"streaming copy, {n} threads", times["streaming_copy"], "roof"),
+        ]
+
+    def hash(self, nbytes: int, repetitions: int) -> list[Figure]:
+        times = self._run("hash", nbytes, repetitions)
+        return [Figure(f"XXH3, {cores()} threads", times["hash"], "roof")]
+
+    def write(self, nbytes: int, repetitions: int) -> list[Figure]:
+        times = self._run("write", nbytes, repetitions)
+        return [Figure("direct write, depth 8, fsync", times["direct_write"], "roof")]
+
+    def cold_and_cached_read(self, nbytes: int, repetitions: int) -> tuple[Figure, Figure]:
+        times = self._run("read", nbytes, repetitions)
+        return (
+            Figure("direct read, depth 8", times["direct_read"], "roof"),
+            Figure(f"cached read, {cores()} threads", times["cached_read"], "roof"),
+        )
+
+    def _run(self, what: str, nbytes: int, repetitions: int) -> dict[str, list[float]]:
+        # One more, which finds everything cold and is not counted.
+        arguments = [
+            what,
+            str(nbytes),
+            str(repetitions + 1),
+            str(cores()),
+            str(self._folder),
+        ]
+        output = subprocess.run(
+            [str(self._program), *arguments], capture_output=True, text=True, check=True
+        ).stdout
+        lists = {name: value for name, value in json.loads(output).items() if name != "nbytes"}
+        return {name: times[1:] for name, times in lists.items() if isinstance(times, list)}

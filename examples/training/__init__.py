@@ -1,0 +1,1 @@
+"""The training job that the demo kills and resumes."""

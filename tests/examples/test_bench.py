@@ -1,0 +1,78 @@
+"""The benchmark runs, compares like with like, and tells the truth about its targets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from suite import page_cache
+from suite.measure import Figure, Target, Workload, interleave
+from suite.report import judge
+
+
+def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> None:
+    done = run(
+        "bench/run.py",
+        "--quick",
+        "--folder",
+        tmp_path / "d",
+        "--json",
+        tmp_path / "out.json",
+    )
+    assert done.returncode == 0
+    assert list((tmp_path / "d").iterdir()) == []  # gigabytes must not stay behind
+    whole = json.loads((tmp_path / "out.json").read_text())
+    workloads = {workload["name"]: workload for workload in whole["workloads"]}
+    assert list(workloads) == [
+        "stage small tensors, first",
+        "stage small tensors, steady",
+        "stage large tensors, first",
+        "stage large tensors, steady",
+        "save, durable",
+        "save, loop stopped",
+        "resume in place, warm page cache",
+        "resume in place, cold page cache",
+    ]
+    for name, workload in workloads.items():
+        kinds = {figure["kind"] for figure in workload["figures"]}
+        # A file system that lives in memory cannot be cold; the benchmark then says so.
+        if not any("not measured" in note for note in workload["notes"]):
+            assert {"ours", "peer"} <= kinds, name
+        for figure in workload["figures"]:
+            assert len(figure["seconds"]) == 2, (name, figure["name"])
+            assert min(figure["seconds"]) > 0, (name, figure["name"])
+    assert len(whole["targets"]) == 4
+    assert all(name in whole["machine"] for name in ("processor", "file system", "kernel"))
+
+
+@pytest.mark.parametrize(("ours", "met"), [(1.0, True), (0.5, True), (1.1, False)])
+def test_a_target_is_judged_by_medians(ours: float, met: bool) -> None:
+    figures = [
+        Figure("us", [ours, ours, 99.0], "ours"),
+        Figure("them", [2.0, 2.0, 0.1], "peer"),
+    ]
+    (verdict,) = judge([Workload("w", 1, figures)], [Target("w", "us", "them", 2.0)])
+    assert verdict["met"] is met
+
+
+def test_contestants_take_turns_and_each_begins_once() -> None:
+    order: list[str] = []
+    contestants = [lambda name=name: float(order.append(name) or 1.0) for name in "abc"]
+    times = interleave(contestants, 3)
+    assert order == list("abcbcacab")
+    assert [len(t) for t in times] == [3, 3, 3]
+
+
+def test_the_page_cache_is_filled_and_emptied_with_proof(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (4 << 20))
+    page_cache.warm(path)
+    assert page_cache.resident_share(path) == 1.0
+    try:
+        page_cache.evict(path)
+    except page_cache.NotCold as reason:
+        pytest.skip(f"this file system keeps its pages: {reason}")
+    assert page_cache.resident_share(path) <= 0.01
