@@ -25,8 +25,8 @@ struct LoadFileOptions {
   /// Exact names or prefixes ("model" takes "model.weight" too); empty: all.
   /// A name that matches nothing is Error(not_found).
   std::vector<std::string> names{};
-  bool mmap = false;    ///< tensors over a private copy-on-write mapping of the file
-  bool verify = true;   ///< check the checksums of what is read, where the file has them
+  bool mmap = false;          ///< tensors over a private copy-on-write mapping of the file
+  bool verify = true;         ///< check the checksums of what is read, where the file has them
   bool allow_pickle = false;  ///< else a file that carries pickled objects is Error(unsupported)
   int threads = 0;
 };

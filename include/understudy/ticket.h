@@ -17,10 +17,10 @@ using Timeout = std::optional<std::chrono::duration<double>>;
 /// Where the time of one save went. Seconds from the call on, so that
 /// captured_s and durable_s are moments, and blocked_s is a length.
 struct Metrics {
-  double blocked_s = 0;   ///< how long the call kept its caller
-  double waited_s = 0;    ///< part of blocked_s spent waiting for a free image
-  double captured_s = 0;  ///< call to complete snapshot
-  double durable_s = 0;   ///< call to durable on disk; 0 for a stage or until then
+  double blocked_s = 0;      ///< how long the call kept its caller
+  double waited_s = 0;       ///< part of blocked_s spent waiting for a free image
+  double captured_s = 0;     ///< call to complete snapshot
+  double durable_s = 0;      ///< call to durable on disk; 0 for a stage or until then
   std::uint64_t nbytes = 0;  ///< bytes of the file, header included
   std::string writer;        ///< which writer was used and why; empty for a stage
 };

@@ -32,9 +32,10 @@ class Loadable {
 
 /// A leaf that Understudy does not look into.
 struct Opaque {
-  std::string type_name;               ///< for messages: "my.module.Thing"
-  std::shared_ptr<void> object;        ///< the binding's own handle; null after loading
-  std::shared_ptr<const std::string> pickle;  ///< bytes that a file may carry, when the caller allowed it
+  std::string type_name;         ///< for messages: "my.module.Thing"
+  std::shared_ptr<void> object;  ///< the binding's own handle; null after loading
+  std::shared_ptr<const std::string>
+      pickle;                          ///< bytes that a file may carry, when the caller allowed it
   std::shared_ptr<Loadable> loadable;  ///< set only in the target of a resume
 };
 
@@ -44,35 +45,46 @@ struct Opaque {
 class Value {
  public:
   enum class Type : std::uint8_t {
-    none, boolean, integer, floating, complex, text, bytes, list, tuple, dict, tensor, opaque,
+    none,
+    boolean,
+    integer,
+    floating,
+    complex,
+    text,
+    bytes,
+    list,
+    tuple,
+    dict,
+    tensor,
+    opaque,
   };
 
   /// What a node was in Python. In brackets the type that carries it, and extra.
   enum class Kind : std::uint8_t {
     plain,
-    big_integer,     ///< text: decimal digits of an int beyond 64 bits
-    surrogate_text,  ///< bytes: a str that UTF-8 cannot hold, encoded with surrogatepass
-    byte_array,      ///< bytes
-    ordered_dict,    ///< dict; extra: none, or a dict of the object's attributes (`_metadata`)
-    default_dict,    ///< dict; extra: text, the factory's name (int, list, ...), or none
-    counter,         ///< dict
-    simple_namespace,  ///< dict
+    big_integer,         ///< text: decimal digits of an int beyond 64 bits
+    surrogate_text,      ///< bytes: a str that UTF-8 cannot hold, encoded with surrogatepass
+    byte_array,          ///< bytes
+    ordered_dict,        ///< dict; extra: none, or a dict of the object's attributes (`_metadata`)
+    default_dict,        ///< dict; extra: text, the factory's name (int, list, ...), or none
+    counter,             ///< dict
+    simple_namespace,    ///< dict
     argparse_namespace,  ///< dict
-    deque,           ///< list; extra: maxlen as integer, or none
-    set,             ///< list
-    frozen_set,      ///< list
-    named_tuple,     ///< tuple; extra: tuple of texts, the type's name and the fields
-    torch_size,      ///< tuple of integers
-    torch_dtype,     ///< text: "float32"
-    torch_device,    ///< text: "cuda:0"
-    numpy_scalar,    ///< bytes, little-endian; extra: text, NumPy's dtype string ("<f4")
-    numpy_dtype,     ///< text: NumPy's dtype string
-    path,            ///< text; extra: text, the class ("PosixPath", "PurePosixPath", ...)
-    numpy_array,     ///< tensor
-    parameter,       ///< tensor: torch.nn.Parameter; extra: boolean, requires_grad
-    slice,           ///< tuple of three
-    range,           ///< tuple of three integers
-    ellipsis,        ///< none
+    deque,               ///< list; extra: maxlen as integer, or none
+    set,                 ///< list
+    frozen_set,          ///< list
+    named_tuple,         ///< tuple; extra: tuple of texts, the type's name and the fields
+    torch_size,          ///< tuple of integers
+    torch_dtype,         ///< text: "float32"
+    torch_device,        ///< text: "cuda:0"
+    numpy_scalar,        ///< bytes, little-endian; extra: text, NumPy's dtype string ("<f4")
+    numpy_dtype,         ///< text: NumPy's dtype string
+    path,                ///< text; extra: text, the class ("PosixPath", "PurePosixPath", ...)
+    numpy_array,         ///< tensor
+    parameter,           ///< tensor: torch.nn.Parameter; extra: boolean, requires_grad
+    slice,               ///< tuple of three
+    range,               ///< tuple of three integers
+    ellipsis,            ///< none
   };
 
   using Pair = std::pair<Value, Value>;
@@ -130,16 +142,28 @@ class Value {
   const Value& at(std::string_view key) const;
 
  private:
-  struct TextBox { std::shared_ptr<const std::string> v; };
-  struct BytesBox { std::shared_ptr<const std::string> v; };
-  struct ListBox { std::shared_ptr<const Items> v; };
-  struct TupleBox { std::shared_ptr<const Items> v; };
-  struct DictBox { std::shared_ptr<const Pairs> v; };
-  struct ComplexBox { std::shared_ptr<const std::complex<double>> v; };
+  struct TextBox {
+    std::shared_ptr<const std::string> v;
+  };
+  struct BytesBox {
+    std::shared_ptr<const std::string> v;
+  };
+  struct ListBox {
+    std::shared_ptr<const Items> v;
+  };
+  struct TupleBox {
+    std::shared_ptr<const Items> v;
+  };
+  struct DictBox {
+    std::shared_ptr<const Pairs> v;
+  };
+  struct ComplexBox {
+    std::shared_ptr<const std::complex<double>> v;
+  };
   // In the order of Type.
   using Payload = std::variant<std::monostate, bool, std::int64_t, double, ComplexBox, TextBox,
-                               BytesBox, ListBox, TupleBox, DictBox,
-                               std::shared_ptr<const Tensor>, std::shared_ptr<const Opaque>>;
+                               BytesBox, ListBox, TupleBox, DictBox, std::shared_ptr<const Tensor>,
+                               std::shared_ptr<const Opaque>>;
 
   Payload payload_;
   std::shared_ptr<const Value> extra_;

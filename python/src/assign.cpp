@@ -41,7 +41,8 @@ bool is_same(const Value& a, const Value& b) {
     case Type::tuple: return are_same_items(a, b) && is_same(a.extra(), b.extra());
     case Type::dict: return are_same_pairs(a, b) && is_same(a.extra(), b.extra());
     case Type::tensor: return a.as_tensor().storage() == b.as_tensor().storage();
-    case Type::opaque: return a.as_opaque().loadable != nullptr && a.as_opaque().loadable == b.as_opaque().loadable;
+    case Type::opaque:
+      return a.as_opaque().loadable != nullptr && a.as_opaque().loadable == b.as_opaque().loadable;
     default: return false;  // floats: -0.0 and NaN are worth their bits
   }
 }
@@ -71,7 +72,8 @@ class Assigner {
  private:
   nb::object merge_dict(nb::handle object, const Value& before, const Value& after) {
     if (!have_same_keys(before, after)) return builder_.build(after);
-    const bool is_namespace = before.kind() == Kind::simple_namespace || before.kind() == Kind::argparse_namespace;
+    const bool is_namespace =
+        before.kind() == Kind::simple_namespace || before.kind() == Kind::argparse_namespace;
     nb::object container = is_namespace ? nb::object(object.attr("__dict__")) : nb::borrow(object);
     const nb::list keys(container);
     if (nb::len(keys) != before.pairs().size()) {
@@ -139,7 +141,8 @@ void finish_tensors(const std::vector<WriteBack>& write_backs,
   nb::list changed;
   for (auto* tensor : torch_tensors) {
     // Tensors of inference mode have no version.
-    if (!nb::cast<bool>(nb::handle(tensor).attr("is_inference")())) changed.append(nb::handle(tensor));
+    if (!nb::cast<bool>(nb::handle(tensor).attr("is_inference")()))
+      changed.append(nb::handle(tensor));
   }
   graph.attr("increment_version")(changed);
 }

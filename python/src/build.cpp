@@ -10,11 +10,13 @@ using Kind = Value::Kind;
 using Type = Value::Type;
 
 nb::object utf8(const std::string& text) {
-  return steal_or_throw(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), nullptr));
+  return steal_or_throw(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), nullptr));
 }
 
 nb::object make_bytes(const std::string& bytes) {
-  return steal_or_throw(PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+  return steal_or_throw(
+      PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
 }
 
 nb::object big_integer(const std::string& digits) {
@@ -28,8 +30,10 @@ nb::object big_integer(const std::string& digits) {
 
 nb::object numpy_dtype(const Numpy& numpy, const std::string& name) {
   // A plain type only ("<f4", "|S3", "<M8[ns]"): NumPy parses whole languages.
-  const bool has_order = name.size() >= 2 && std::string_view("<>|=").find(name[0]) != std::string_view::npos;
-  const bool is_plain = has_order && std::string_view("biufcmMSUO").find(name[1]) != std::string_view::npos &&
+  const bool has_order =
+      name.size() >= 2 && std::string_view("<>|=").find(name[0]) != std::string_view::npos;
+  const bool is_plain = has_order &&
+                        std::string_view("biufcmMSUO").find(name[1]) != std::string_view::npos &&
                         name.find_first_of(",(){}' ") == std::string::npos;
   if (!is_plain) fail(ErrorCode::corrupt, "'{}' is no NumPy type that Understudy writes", name);
   return numpy.dtype(utf8(name));
@@ -37,7 +41,8 @@ nb::object numpy_dtype(const Numpy& numpy, const std::string& name) {
 
 const Numpy& need_numpy(const char* what) {
   const auto* numpy = numpy_or_import();
-  if (numpy == nullptr) fail(ErrorCode::unsupported, "the state has {}, and NumPy is not installed", what);
+  if (numpy == nullptr)
+    fail(ErrorCode::unsupported, "the state has {}, and NumPy is not installed", what);
   return *numpy;
 }
 
@@ -59,8 +64,7 @@ nb::object Builder::build(const Value& value) {
 
 nb::object Builder::node(const Value& value) {
   switch (value.type()) {
-    case Type::none:
-      return nb::borrow(value.kind() == Kind::ellipsis ? Py_Ellipsis : Py_None);
+    case Type::none: return nb::borrow(value.kind() == Kind::ellipsis ? Py_Ellipsis : Py_None);
     case Type::boolean: return nb::bool_(value.as_boolean());
     case Type::integer: return steal_or_throw(PyLong_FromLongLong(value.as_integer()));
     case Type::floating: return steal_or_throw(PyFloat_FromDouble(value.as_floating()));
@@ -163,7 +167,8 @@ nb::object Builder::kind_of_dict(const Value& value) {
       if (value.extra().type() == Type::text) {
         factory = factory_of(value.extra().as_text());
         if (!factory.is_valid()) {
-          fail(ErrorCode::corrupt, "'{}' is no factory that a defaultdict may have here", value.extra().as_text());
+          fail(ErrorCode::corrupt, "'{}' is no factory that a defaultdict may have here",
+               value.extra().as_text());
         }
       }
       return standard_type("collections", "defaultdict")(factory, items);
@@ -208,10 +213,11 @@ nb::object Builder::bytes(const Value& value) {
   const auto& bytes = value.as_bytes();
   switch (value.kind()) {
     case Kind::byte_array:
-      return steal_or_throw(PyByteArray_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
-    case Kind::surrogate_text:
       return steal_or_throw(
-          PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogatepass"));
+          PyByteArray_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+    case Kind::surrogate_text:
+      return steal_or_throw(PyUnicode_DecodeUTF8(
+          bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogatepass"));
     case Kind::numpy_scalar: {
       const auto& numpy = need_numpy("a NumPy scalar");
       const auto dtype = numpy_dtype(numpy, value.extra().as_text());
@@ -227,11 +233,13 @@ nb::object Builder::opaque(const Opaque& leaf) {
   if (leaf.object) {
     // A copy again: the snapshot must stay what it was.
     if (!memo_.is_valid()) memo_ = nb::dict();
-    return standard_type("copy", "deepcopy")(nb::handle(static_cast<PyObject*>(leaf.object.get())), memo_);
+    return standard_type("copy", "deepcopy")(nb::handle(static_cast<PyObject*>(leaf.object.get())),
+                                             memo_);
   }
   if (!leaf.pickle || !options_.allow_pickle) {
     fail(ErrorCode::unsupported,
-         "the state has a pickled object of type {}; pass allow_pickle=True to load it, if you trust "
+         "the state has a pickled object of type {}; pass allow_pickle=True to load it, if you "
+         "trust "
          "whoever wrote it",
          leaf.type_name);
   }

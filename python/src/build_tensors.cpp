@@ -31,8 +31,13 @@ std::unique_ptr<Lease> make_lease(const Tensor& tensor, dlpack::DataType type) {
                             lease->shape.data(),
                             lease->strides.data(),
                             0};
-  lease->managed = {{1, 0}, lease.get(), [](dlpack::ManagedTensor* m) { delete static_cast<Lease*>(m->context); }, 0, lent};
-  lease->old = {lent, lease.get(), [](dlpack::OldManagedTensor* m) { delete static_cast<Lease*>(m->context); }};
+  lease->managed = {{1, 0},
+                    lease.get(),
+                    [](dlpack::ManagedTensor* m) { delete static_cast<Lease*>(m->context); },
+                    0,
+                    lent};
+  lease->old = {lent, lease.get(),
+                [](dlpack::OldManagedTensor* m) { delete static_cast<Lease*>(m->context); }};
   return lease;
 }
 
@@ -71,13 +76,15 @@ nb::object tuple_of(const Dims& dims) {
   auto tuple = steal_or_throw(PyTuple_New(static_cast<Py_ssize_t>(dims.size())));
   Py_ssize_t i = 0;
   for (const auto n : dims) {
-    throw_if(PyTuple_SetItem(tuple.ptr(), i++, steal_or_throw(PyLong_FromLongLong(n)).release().ptr()) != 0);
+    throw_if(PyTuple_SetItem(tuple.ptr(), i++,
+                             steal_or_throw(PyLong_FromLongLong(n)).release().ptr()) != 0);
   }
   return tuple;
 }
 
 // Torch has no negative strides: the values in C order, in memory of their own.
-void copy_densely(const Tensor& from, std::size_t dim, const std::byte* source, std::byte*& destination) {
+void copy_densely(const Tensor& from, std::size_t dim, const std::byte* source,
+                  std::byte*& destination) {
   const auto size = static_cast<std::int64_t>(item_size(from.dtype()));
   if (dim == from.shape().size()) {
     std::memcpy(destination, source, static_cast<std::size_t>(size));
@@ -107,12 +114,14 @@ Tensor dense_copy(const Tensor& tensor) {
 
 nb::object Builder::tensor(const Value& value) {
   const auto& tensor = value.as_tensor();
-  if (value.kind() == Value::Kind::numpy_array && numpy_or_import() != nullptr) return numpy_array(tensor);
+  if (value.kind() == Value::Kind::numpy_array && numpy_or_import() != nullptr)
+    return numpy_array(tensor);
   const auto* torch = torch_or_import();
   if (torch == nullptr) return numpy_array(tensor);
   auto made = torch_tensor(*torch, tensor);
   if (value.kind() != Value::Kind::parameter) return made;
-  const bool requires_grad = value.extra().type() != Value::Type::boolean || value.extra().as_boolean();
+  const bool requires_grad =
+      value.extra().type() != Value::Type::boolean || value.extra().as_boolean();
   return torch->parameter(made, nb::arg("requires_grad") = requires_grad);
 }
 
@@ -126,7 +135,9 @@ nb::object Builder::torch_tensor(const Torch& torch, const Tensor& tensor) {
   const auto type = dlpack_type(tensor.dtype());
   if (tensor.byte_offset() % item_size(tensor.dtype()) != 0) {
     // Torch counts offsets in elements. The bytes are shared all the same.
-    if (!type) fail(ErrorCode::unsupported, "a {} tensor at odd offset {}", name(tensor.dtype()), tensor.byte_offset());
+    if (!type)
+      fail(ErrorCode::unsupported, "a {} tensor at odd offset {}", name(tensor.dtype()),
+           tensor.byte_offset());
     return import_into_torch(torch, tensor, *type);
   }
   auto& first = torch_storages_[tensor.storage().get()];
@@ -153,16 +164,19 @@ nb::object Builder::numpy_array(const Tensor& tensor) {
   const bool is_known = type && tensor.dtype() != DType::c32 && tensor.dtype() != DType::bf16 &&
                         type->code <= dlpack::kBool;
   if (!is_known) {
-    fail(ErrorCode::unsupported, "the state has a {} tensor, which needs torch, and torch is not installed",
+    fail(ErrorCode::unsupported,
+         "the state has a {} tensor, which needs torch, and torch is not installed",
          name(tensor.dtype()));
   }
   using Owner = std::shared_ptr<const Storage>;
   auto& owner = numpy_storages_[tensor.storage().get()];
   if (!owner.is_valid()) {
-    owner = nb::capsule(new Owner(tensor.storage()), [](void* p) noexcept { delete static_cast<Owner*>(p); });
+    owner = nb::capsule(new Owner(tensor.storage()),
+                        [](void* p) noexcept { delete static_cast<Owner*>(p); });
   }
   std::vector<std::size_t> shape(tensor.shape().begin(), tensor.shape().end());
-  return nb::cast(nb::ndarray<nb::numpy>(tensor.data(), shape.size(), shape.data(), owner, tensor.strides().data(),
+  return nb::cast(nb::ndarray<nb::numpy>(tensor.data(), shape.size(), shape.data(), owner,
+                                         tensor.strides().data(),
                                          nb::dlpack::dtype{type->code, type->bits, 1}));
 }
 

@@ -36,8 +36,9 @@ struct PyCheckpoint {
 };
 
 void log_failure(const std::filesystem::path& directory, const nb::object& failure) {
-  nb::module_::import_("logging").attr("getLogger")("understudy").attr("error")(
-      "a save to %s failed: %s", directory.string(), failure);
+  nb::module_::import_("logging")
+      .attr("getLogger")("understudy")
+      .attr("error")("a save to %s failed: %s", directory.string(), failure);
 }
 
 // A resume needs something to write into.
@@ -45,7 +46,8 @@ void require_target(nb::handle state) {
   const bool is_container = PyDict_Check(state.ptr()) || PyList_Check(state.ptr());
   if (!is_container && !has_state(state)) {
     fail(ErrorCode::invalid,
-         "resume needs a dict, a list or an object with state_dict() and load_state_dict(), not a {}",
+         "resume needs a dict, a list or an object with state_dict() and load_state_dict(), not a "
+         "{}",
          name_of_type(state.type()));
   }
 }
@@ -53,7 +55,8 @@ void require_target(nb::handle state) {
 class PyCheckpointer {
  public:
   PyCheckpointer(CheckpointerOptions options)
-      : allow_pickle_(options.allow_pickle), core_(std::make_shared<Checkpointer>(std::move(options))) {
+      : allow_pickle_(options.allow_pickle),
+        core_(std::make_shared<Checkpointer>(std::move(options))) {
     all().insert(this);
   }
 
@@ -98,7 +101,8 @@ class PyCheckpointer {
     Entry entry;
     const auto checked = step_of(step);
     const SaveOptions options{.metadata = metadata_of(metadata), .overwrite = overwrite};
-    const Value value = Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
+    const Value value =
+        Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
     auto ticket = [&] {
       nb::gil_scoped_release no_gil;
       return core_->save(checked, value, options);
@@ -112,7 +116,8 @@ class PyCheckpointer {
       fail(ErrorCode::not_found, "no step of {} survives in memory", core_->directory().string());
     }
     if (source != "auto" && source != "disk") {
-      fail(ErrorCode::invalid, "source is '{}', and must be one of 'auto', 'memory', 'disk'", source);
+      fail(ErrorCode::invalid, "source is '{}', and must be one of 'auto', 'memory', 'disk'",
+           source);
     }
     const RestoreOptions options{.step = optional_step_of(step), .names = names_of(names)};
     const Checkpoint found = [&] {
@@ -123,9 +128,11 @@ class PyCheckpointer {
     return {found.step, builder.build(found.state), builder.build(found.metadata), found.source};
   }
 
-  std::optional<std::int64_t> resume(nb::handle state, nb::handle step, const std::string& on_damage) {
+  std::optional<std::int64_t> resume(nb::handle state, nb::handle step,
+                                     const std::string& on_damage) {
     Entry entry;
-    const ResumeOptions options{.step = optional_step_of(step), .on_damage = on_damage_of(on_damage)};
+    const ResumeOptions options{.step = optional_step_of(step),
+                                .on_damage = on_damage_of(on_damage)};
     require_target(state);
     Walker walker({.purpose = Purpose::target});
     const Value before = walker.walk(state);
@@ -144,7 +151,8 @@ class PyCheckpointer {
     const auto report = core_->resumed();
     if (!report) return {};
     Resumed result{report->step, report->source, {}};
-    for (const auto& skipped : report->skipped) result.skipped.emplace_back(skipped.step, skipped.reason);
+    for (const auto& skipped : report->skipped)
+      result.skipped.emplace_back(skipped.step, skipped.reason);
     return result;
   }
 
@@ -207,7 +215,8 @@ void bind_results(nb::module_& m) {
       .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
       .def_ro("skipped", &Resumed::skipped, "Newer steps that were damaged, each with the reason.")
       .def("__repr__", [](const Resumed& r) {
-        return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source, r.skipped.size());
+        return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source,
+                           r.skipped.size());
       });
 }
 
@@ -217,40 +226,45 @@ void bind_checkpointer(nb::module_& m) {
   bind_results(m);
   nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(),
                              "One directory of steps: save, restore, resume, retention.")
-      .def("__init__",
-           [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
-              const std::string& memory, bool survive, const std::string& capture, int images,
-              const std::string& when_busy, bool huge_pages, std::optional<int> threads, bool allow_pickle) {
-             Entry entry;
-             new (self) PyCheckpointer({.directory = std::move(directory),
-                                        .keep = keep,
-                                        .memory = memory_of(memory),
-                                        .survive = survive,
-                                        .capture = capture_of(capture),
-                                        .images = images,
-                                        .when_busy = when_busy_of(when_busy),
-                                        .huge_pages = huge_pages,
-                                        .threads = threads.value_or(0),
-                                        .allow_pickle = allow_pickle});
-           },
-           nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(), nb::arg("memory") = "auto",
-           nb::arg("survive") = false, nb::arg("capture") = "auto", nb::arg("images") = 2,
-           nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false, nb::arg("threads") = nb::none(),
-           nb::arg("allow_pickle") = false)
-      .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(), nb::kw_only(),
-           nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
-           "Capture a state, then persist it in the background. The ticket's result is the step's path.")
+      .def(
+          "__init__",
+          [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
+             const std::string& memory, bool survive, const std::string& capture, int images,
+             const std::string& when_busy, bool huge_pages, std::optional<int> threads,
+             bool allow_pickle) {
+            Entry entry;
+            new (self) PyCheckpointer({.directory = std::move(directory),
+                                       .keep = keep,
+                                       .memory = memory_of(memory),
+                                       .survive = survive,
+                                       .capture = capture_of(capture),
+                                       .images = images,
+                                       .when_busy = when_busy_of(when_busy),
+                                       .huge_pages = huge_pages,
+                                       .threads = threads.value_or(0),
+                                       .allow_pickle = allow_pickle});
+          },
+          nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(),
+          nb::arg("memory") = "auto", nb::arg("survive") = false, nb::arg("capture") = "auto",
+          nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
+          nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false)
+      .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),
+           nb::kw_only(), nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
+           "Capture a state, then persist it in the background. The ticket's result is the step's "
+           "path.")
       .def("restore", &PyCheckpointer::restore, nb::arg("step") = nb::none(), nb::kw_only(),
            nb::arg("names") = nb::none(), nb::arg("source") = "auto",
            "Read a step (the newest) into new tensors.")
-      .def("resume", &PyCheckpointer::resume, nb::arg("state").none(), nb::kw_only(), nb::arg("step") = nb::none(),
-           nb::arg("on_damage") = "error",
-           "Read the newest step into the caller's own tensors and objects. None when there is none.")
+      .def("resume", &PyCheckpointer::resume, nb::arg("state").none(), nb::kw_only(),
+           nb::arg("step") = nb::none(), nb::arg("on_damage") = "error",
+           "Read the newest step into the caller's own tensors and objects. None when there is "
+           "none.")
       .def_prop_ro("resumed", &PyCheckpointer::resumed, "What the last resume did, or None.")
       .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")
       .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
       .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(),
-           "Wait for all saves and raise the first failure that nobody has seen. False when the time\n"
+           "Wait for all saves and raise the first failure that nobody has seen. False when the "
+           "time\n"
            "ran out first.")
       .def("close", &PyCheckpointer::close, "Wait as wait() does, then end. Safe to call again.")
       .def_prop_ro("directory", &PyCheckpointer::directory)

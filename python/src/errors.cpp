@@ -47,7 +47,9 @@ std::string name_of_type(nb::handle type) {
   return module == "builtins" ? name : module + "." + name;
 }
 
-nb::handle error_type() { return error_class; }
+nb::handle error_type() {
+  return error_class;
+}
 
 nb::object exception_of(const std::exception_ptr& failure) {
   try {

@@ -10,7 +10,8 @@
 namespace understudy::python {
 namespace {
 
-void save(nb::handle state, const std::filesystem::path& path, nb::handle metadata, bool allow_pickle) {
+void save(nb::handle state, const std::filesystem::path& path, nb::handle metadata,
+          bool allow_pickle) {
   Entry entry;
   const SaveFileOptions options{.metadata = file_metadata_of(metadata)};
   const Value value = Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle}).walk(state);
@@ -18,7 +19,8 @@ void save(nb::handle state, const std::filesystem::path& path, nb::handle metada
   save_file(value, path, options);
 }
 
-nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, bool verify, bool allow_pickle) {
+nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, bool verify,
+                bool allow_pickle) {
   Entry entry;
   const LoadFileOptions options{
       .names = names_of(names), .mmap = mmap, .verify = verify, .allow_pickle = allow_pickle};
@@ -32,15 +34,18 @@ nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, 
 }  // namespace
 
 void bind_files(nb::module_& m) {
-  m.def("save_file", &save, nb::arg("state").none(), nb::arg("path"), nb::kw_only(), nb::arg("metadata") = nb::none(),
-        nb::arg("allow_pickle") = false,
-        "Write a state to one safetensors file, replacing it atomically. Durable when it returns.\n\n"
-        "Streams: needs a few MiB beside the state. No thread may write the state meanwhile.");
-  m.def("load_file", &load, nb::arg("path"), nb::kw_only(), nb::arg("names") = nb::none(), nb::arg("mmap") = false,
-        nb::arg("verify") = true, nb::arg("allow_pickle") = false,
-        "The state of a file, aliasing and containers included; a flat dict for other people's files.\n\n"
-        "names: exact names or prefixes ('model' takes all below it). mmap: tensors over a private\n"
-        "copy-on-write mapping. verify: check the checksums of what is read.");
+  m.def(
+      "save_file", &save, nb::arg("state").none(), nb::arg("path"), nb::kw_only(),
+      nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false,
+      "Write a state to one safetensors file, replacing it atomically. Durable when it returns.\n\n"
+      "Streams: needs a few MiB beside the state. No thread may write the state meanwhile.");
+  m.def(
+      "load_file", &load, nb::arg("path"), nb::kw_only(), nb::arg("names") = nb::none(),
+      nb::arg("mmap") = false, nb::arg("verify") = true, nb::arg("allow_pickle") = false,
+      "The state of a file, aliasing and containers included; a flat dict for other people's "
+      "files.\n\n"
+      "names: exact names or prefixes ('model' takes all below it). mmap: tensors over a private\n"
+      "copy-on-write mapping. verify: check the checksums of what is read.");
 }
 
 }  // namespace understudy::python

@@ -7,7 +7,9 @@ Torch* torch_found = nullptr;
 Numpy* numpy_found = nullptr;
 const dlpack::ExchangeApi* torch_api = nullptr;
 
-nb::handle keep(nb::object o) { return o.release(); }
+nb::handle keep(nb::object o) {
+  return o.release();
+}
 
 const dlpack::ExchangeApi* find_exchange_api(nb::handle tensor_type) {
   const auto capsule = nb::getattr(tensor_type, "__dlpack_c_exchange_api__", nb::none());
@@ -153,13 +155,21 @@ std::optional<dlpack::DataType> dlpack_type(DType dtype) {
   const int bits = static_cast<int>(8 * item_size(dtype));
   switch (dtype) {
     case DType::boolean: return type(dlpack::kBool, bits);
-    case DType::i8: case DType::i16: case DType::i32: case DType::i64:
-      return type(dlpack::kInt, bits);
-    case DType::u8: case DType::u16: case DType::u32: case DType::u64:
-      return type(dlpack::kUInt, bits);
-    case DType::f16: case DType::f32: case DType::f64: return type(dlpack::kFloat, bits);
+    case DType::i8:
+    case DType::i16:
+    case DType::i32:
+    case DType::i64: return type(dlpack::kInt, bits);
+    case DType::u8:
+    case DType::u16:
+    case DType::u32:
+    case DType::u64: return type(dlpack::kUInt, bits);
+    case DType::f16:
+    case DType::f32:
+    case DType::f64: return type(dlpack::kFloat, bits);
     case DType::bf16: return type(dlpack::kBfloat, bits);
-    case DType::c32: case DType::c64: case DType::c128: return type(dlpack::kComplex, bits);
+    case DType::c32:
+    case DType::c64:
+    case DType::c128: return type(dlpack::kComplex, bits);
     case DType::f8_e4m3: return type(dlpack::kFloat8E4m3fn, bits);
     case DType::f8_e4m3fnuz: return type(dlpack::kFloat8E4m3fnuz, bits);
     case DType::f8_e5m2: return type(dlpack::kFloat8E5m2, bits);

@@ -15,7 +15,7 @@ namespace understudy::python {
 /// References are never given back: modules live as long as the process.
 struct Torch {
   nb::handle module;
-  nb::handle tensor;     ///< types
+  nb::handle tensor;  ///< types
   nb::handle parameter;
   nb::handle uninitialized;  ///< base of what lazy modules hold
   nb::handle size;
@@ -25,10 +25,10 @@ struct Torch {
   nb::handle untyped_storage;  ///< methods of Tensor
   nb::handle is_neg;
   nb::handle is_conj;
-  nb::handle plain_dispatch;   ///< Tensor.__torch_dispatch__: not overridden
+  nb::handle plain_dispatch;                 ///< Tensor.__torch_dispatch__: not overridden
   const dlpack::ExchangeApi* api = nullptr;  ///< null in torch before about 2.10
   std::unordered_map<PyObject*, DType> dtypes;
-  std::array<nb::handle, kDTypeCount> dtype_objects;  ///< null where this torch lacks one
+  std::array<nb::handle, kDTypeCount> dtype_objects;        ///< null where this torch lacks one
   std::unordered_map<std::string, nb::handle> dtype_names;  ///< quantised ones too
 };
 

@@ -23,7 +23,9 @@ std::string join(const std::set<std::string>& names) {
   return text;
 }
 
-std::string dims_text(const Dims& dims) { return fmt::format("[{}]", fmt::join(dims, ", ")); }
+std::string dims_text(const Dims& dims) {
+  return fmt::format("[{}]", fmt::join(dims, ", "));
+}
 
 // Names of `a` that `b` lacks.
 std::set<std::string> missing(const Value& a, const Value& b) {
@@ -33,24 +35,30 @@ std::set<std::string> missing(const Value& a, const Value& b) {
   }
   std::set<std::string> lacking;
   for (const auto& [key, child] : a.pairs()) {
-    if (key.type() == Value::Type::text && !names.contains(key.as_text())) lacking.insert(key.as_text());
+    if (key.type() == Value::Type::text && !names.contains(key.as_text()))
+      lacking.insert(key.as_text());
   }
   return lacking;
 }
 
 // A module loads strictly: any misfit would stop it half-way.
 std::string check_module(nb::handle module, const Value& state) {
-  if (state.type() != Value::Type::dict) return "the saved state is no dict, but a module needs one";
+  if (state.type() != Value::Type::dict)
+    return "the saved state is no dict, but a module needs one";
   const Value own = Walker({.purpose = Purpose::target}).walk(module.attr("state_dict")());
-  if (const auto names = missing(own, state); !names.empty()) return "the saved state lacks " + join(names);
-  if (const auto names = missing(state, own); !names.empty()) return "the module has no " + join(names);
+  if (const auto names = missing(own, state); !names.empty())
+    return "the saved state lacks " + join(names);
+  if (const auto names = missing(state, own); !names.empty())
+    return "the module has no " + join(names);
   for (const auto& [key, child] : own.pairs()) {
     if (child.type() != Value::Type::tensor) continue;
     const auto& saved = state.at(key.as_text());
-    if (saved.type() != Value::Type::tensor) return fmt::format("'{}' was saved as no tensor", key.as_text());
+    if (saved.type() != Value::Type::tensor)
+      return fmt::format("'{}' was saved as no tensor", key.as_text());
     if (saved.as_tensor().shape() != child.as_tensor().shape()) {
       return fmt::format("'{}' has shape {} here, but was saved with {}", key.as_text(),
-                         dims_text(child.as_tensor().shape()), dims_text(saved.as_tensor().shape()));
+                         dims_text(child.as_tensor().shape()),
+                         dims_text(saved.as_tensor().shape()));
     }
   }
   return {};
@@ -63,7 +71,8 @@ std::string check_optimizer(nb::handle optimizer, const Value& state) {
   }
   const nb::object own = optimizer.attr("param_groups");
   if (nb::len(own) != groups->items().size()) {
-    return fmt::format("it has {} parameter groups, but {} were saved", nb::len(own), groups->items().size());
+    return fmt::format("it has {} parameter groups, but {} were saved", nb::len(own),
+                       groups->items().size());
   }
   std::size_t i = 0;
   for (const auto& group : groups->items()) {
@@ -91,7 +100,8 @@ class PythonLoadable : public Loadable {
     nb::gil_scoped_acquire gil;
     const auto* torch = torch_if_loaded();
     if (torch == nullptr) return {};
-    if (nb::isinstance(object(), torch->module.attr("nn").attr("Module"))) return check_module(object(), state);
+    if (nb::isinstance(object(), torch->module.attr("nn").attr("Module")))
+      return check_module(object(), state);
     if (nb::isinstance(object(), torch->module.attr("optim").attr("Optimizer"))) {
       return check_optimizer(object(), state);
     }
@@ -104,8 +114,9 @@ class PythonLoadable : public Loadable {
     try {
       object().attr("load_state_dict")(built);
     } catch (nb::python_error& error) {
-      add_note(error, fmt::format("raised by load_state_dict() of the {} {}", name_of_type(object().type()),
-                                  place_.empty() ? "at the top of the state" : "at '" + place_ + "'"));
+      add_note(error, fmt::format(
+                          "raised by load_state_dict() of the {} {}", name_of_type(object().type()),
+                          place_.empty() ? "at the top of the state" : "at '" + place_ + "'"));
       throw;
     }
   }

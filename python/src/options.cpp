@@ -61,7 +61,8 @@ std::int64_t step_of(nb::handle step) {
   int overflow = 0;
   const auto value = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
   if (overflow != 0 || value < 0) {
-    fail(ErrorCode::invalid, "a step is an int from 0 up that fits 63 bits, not {}", text_of(nb::repr(step)));
+    fail(ErrorCode::invalid, "a step is an int from 0 up that fits 63 bits, not {}",
+         text_of(nb::repr(step)));
   }
   return value;
 }
@@ -96,12 +97,13 @@ FileMetadata file_metadata_of(nb::handle metadata) {
   FileMetadata result;
   if (metadata.is_none()) return result;
   if (!PyDict_Check(metadata.ptr())) {
-    fail(ErrorCode::invalid, "metadata is a {}, and must be a dict of str to str", name_of_type(metadata.type()));
+    fail(ErrorCode::invalid, "metadata is a {}, and must be a dict of str to str",
+         name_of_type(metadata.type()));
   }
   for (auto [key, value] : nb::borrow<nb::dict>(metadata)) {
     if (!PyUnicode_Check(key.ptr()) || !PyUnicode_Check(value.ptr())) {
-      fail(ErrorCode::invalid, "metadata holds {}: {}, and must be str to str", text_of(nb::repr(key)),
-           text_of(nb::repr(value)));
+      fail(ErrorCode::invalid, "metadata holds {}: {}, and must be str to str",
+           text_of(nb::repr(key)), text_of(nb::repr(value)));
     }
     result[text_of(key)] = text_of(value);
   }

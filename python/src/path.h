@@ -9,9 +9,9 @@ namespace understudy::python {
 /// object to its state_dict() and is not written.
 struct Path {
   const Path* parent = nullptr;
-  PyObject* key = nullptr;       ///< of a dict
-  Py_ssize_t index = -1;         ///< in a list or tuple
-  PyObject* container = nullptr; ///< the object whose children hang here
+  PyObject* key = nullptr;        ///< of a dict
+  Py_ssize_t index = -1;          ///< in a list or tuple
+  PyObject* container = nullptr;  ///< the object whose children hang here
   int depth = 0;
 
   /// Keys joined by '.': "model.layers.0.weight".

@@ -37,7 +37,9 @@ void drain() noexcept {
 
 }  // namespace
 
-Refs::~Refs() { queue_drop(std::move(objects_)); }
+Refs::~Refs() {
+  queue_drop(std::move(objects_));
+}
 
 PyObject* Refs::add(nb::object o) {
   objects_.push_back(o.ptr());
@@ -50,7 +52,9 @@ std::shared_ptr<void> hold(nb::object o) {
   return {std::move(refs), object};
 }
 
-Entry::Entry() { drain(); }
+Entry::Entry() {
+  drain();
+}
 
 Entry::~Entry() {
   nb::error_scope keep;  // finalizers must not see or replace the caller's error

@@ -65,13 +65,16 @@ void close_snapshot(PySnapshot& self) {
 }  // namespace
 
 void bind_stager(nb::module_& m) {
-  nb::class_<PySnapshot>(m, "Snapshot", nb::is_weak_referenceable(),
-                         "A sealed copy of a state in memory. Leases its image until closed and until "
-                         "the last tensor of state() is gone.")
+  nb::class_<PySnapshot>(
+      m, "Snapshot", nb::is_weak_referenceable(),
+      "A sealed copy of a state in memory. Leases its image until closed and until "
+      "the last tensor of state() is gone.")
       .def("state", &state_of, "The captured state, over the image, without a copy.")
-      .def_prop_ro("nbytes", [](const PySnapshot& s) { return s.snapshot.nbytes(); },
-                   "Bytes of the snapshot as a file.")
-      .def("save_file", &save_snapshot, nb::arg("path"), nb::kw_only(), nb::arg("metadata") = nb::none(),
+      .def_prop_ro(
+          "nbytes", [](const PySnapshot& s) { return s.snapshot.nbytes(); },
+          "Bytes of the snapshot as a file.")
+      .def("save_file", &save_snapshot, nb::arg("path"), nb::kw_only(),
+           nb::arg("metadata") = nb::none(),
            "Write it as one safetensors file; durable when it returns.")
       .def("close", &close_snapshot, "End the lease. Later calls raise Error (closed).")
       .def("__enter__", [](nb::object self) { return self; })
@@ -79,19 +82,21 @@ void bind_stager(nb::module_& m) {
 
   nb::class_<PyStager>(m, "Stager", nb::is_weak_referenceable(),
                        "Makes snapshots of states; keeps its plan and its images between calls.")
-      .def("__init__",
-           [](PyStager* self, int images, const std::string& memory, const std::string& capture,
-              const std::string& when_busy, bool huge_pages, std::optional<int> threads) {
-             Entry entry;
-             new (self) PyStager({.images = images,
-                                  .memory = memory_of(memory),
-                                  .capture = capture_of(capture),
-                                  .when_busy = when_busy_of(when_busy),
-                                  .huge_pages = huge_pages,
-                                  .threads = threads.value_or(0)});
-           },
-           nb::kw_only(), nb::arg("images") = 2, nb::arg("memory") = "auto", nb::arg("capture") = "auto",
-           nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false, nb::arg("threads") = nb::none())
+      .def(
+          "__init__",
+          [](PyStager* self, int images, const std::string& memory, const std::string& capture,
+             const std::string& when_busy, bool huge_pages, std::optional<int> threads) {
+            Entry entry;
+            new (self) PyStager({.images = images,
+                                 .memory = memory_of(memory),
+                                 .capture = capture_of(capture),
+                                 .when_busy = when_busy_of(when_busy),
+                                 .huge_pages = huge_pages,
+                                 .threads = threads.value_or(0)});
+          },
+          nb::kw_only(), nb::arg("images") = 2, nb::arg("memory") = "auto",
+          nb::arg("capture") = "auto", nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
+          nb::arg("threads") = nb::none())
       .def("stage", &PyStager::stage, nb::arg("state").none(),
            "Capture a state. What is written to it after this returns is never in the snapshot.")
       .def("close", &PyStager::close, "Give the images back (leased ones when their leases end).")

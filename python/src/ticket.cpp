@@ -18,8 +18,12 @@ namespace {
 using SnapshotTicket = Ticket<Snapshot>;
 using PathTicket = Ticket<std::filesystem::path>;
 
-nb::object to_python(Snapshot snapshot) { return nb::cast(PySnapshot(std::move(snapshot))); }
-nb::object to_python(const std::filesystem::path& path) { return nb::cast(path); }
+nb::object to_python(Snapshot snapshot) {
+  return nb::cast(PySnapshot(std::move(snapshot)));
+}
+nb::object to_python(const std::filesystem::path& path) {
+  return nb::cast(path);
+}
 
 // A ticket of either result.
 class PyTicket {
@@ -33,7 +37,8 @@ class PyTicket {
 
   nb::object wait(std::optional<double> seconds) const {
     Entry entry;
-    const bool is_done = wait_in_slices(timeout_of(seconds), [&](auto slice) { return base().wait_done_for(slice); });
+    const bool is_done = wait_in_slices(timeout_of(seconds),
+                                        [&](auto slice) { return base().wait_done_for(slice); });
     // Does not block any more: gives the result, or throws the failure or that
     // the time ran out.
     const Timeout none = std::chrono::duration<double>(0);
@@ -43,7 +48,8 @@ class PyTicket {
 
   void wait_captured(std::optional<double> seconds) const {
     Entry entry;
-    wait_in_slices(timeout_of(seconds), [&](auto slice) { return base().wait_captured_for(slice); });
+    wait_in_slices(timeout_of(seconds),
+                   [&](auto slice) { return base().wait_captured_for(slice); });
     std::visit([](const auto& t) { t.wait_captured(std::chrono::duration<double>(0)); }, ticket_);
   }
 
@@ -70,31 +76,43 @@ nb::object exception(const PyTicket& ticket) {
 
 }  // namespace
 
-nb::object make_ticket(Ticket<Snapshot> ticket) { return nb::cast(PyTicket(std::move(ticket))); }
-nb::object make_ticket(Ticket<std::filesystem::path> ticket) { return nb::cast(PyTicket(std::move(ticket))); }
+nb::object make_ticket(Ticket<Snapshot> ticket) {
+  return nb::cast(PyTicket(std::move(ticket)));
+}
+nb::object make_ticket(Ticket<std::filesystem::path> ticket) {
+  return nb::cast(PyTicket(std::move(ticket)));
+}
 
 void bind_ticket(nb::module_& m) {
   auto ticket =
-      nb::class_<PyTicket>(m, "Ticket", "What you wait on. Carries the first failure; knows progress and figures.")
+      nb::class_<PyTicket>(
+          m, "Ticket", "What you wait on. Carries the first failure; knows progress and figures.")
           .def("wait", &PyTicket::wait, nb::arg("timeout") = nb::none(),
-               "Block until done and give the result: a Snapshot, or the step's path once durable.\n\n"
+               "Block until done and give the result: a Snapshot, or the step's path once "
+               "durable.\n\n"
                "Raises the failure, or Error (timeout). May be called again.")
-          .def("done", [](const PyTicket& t) { return t.base().is_done(); },
-               "True when the work has ended, well or not.")
+          .def(
+              "done", [](const PyTicket& t) { return t.base().is_done(); },
+              "True when the work has ended, well or not.")
           .def("wait_captured", &PyTicket::wait_captured, nb::arg("timeout") = nb::none(),
                "Block until the snapshot is complete. Raises the failure, or Error (timeout).")
-          .def("is_captured", [](const PyTicket& t) { return t.base().is_captured(); },
-               "True when the snapshot is complete, or the work has failed.")
-          .def("progress", [](const PyTicket& t) { return t.base().progress(); },
-               "Bytes done and bytes in all.")
+          .def(
+              "is_captured", [](const PyTicket& t) { return t.base().is_captured(); },
+              "True when the snapshot is complete, or the work has failed.")
+          .def(
+              "progress", [](const PyTicket& t) { return t.base().progress(); },
+              "Bytes done and bytes in all.")
           .def("exception", &exception, "The failure, or None while there is none. Does not block.")
-          .def_prop_ro("capture", [](const PyTicket& t) { return t.base().capture(); },
-                       "Which capture was used and, if it is not the best, why.")
+          .def_prop_ro(
+              "capture", [](const PyTicket& t) { return t.base().capture(); },
+              "Which capture was used and, if it is not the best, why.")
           .def("metrics", &metrics,
-               "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, writer.");
+               "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, "
+               "writer.");
   // Ticket[Snapshot] in annotations.
-  ticket.attr("__class_getitem__") = nb::module_::import_("builtins").attr("classmethod")(
-      nb::module_::import_("types").attr("GenericAlias"));
+  ticket.attr("__class_getitem__") =
+      nb::module_::import_("builtins")
+          .attr("classmethod")(nb::module_::import_("types").attr("GenericAlias"));
 }
 
 }  // namespace understudy::python

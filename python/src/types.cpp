@@ -17,14 +17,22 @@ void add(Table& table, nb::handle type, Rule rule) {
 Table* make_table() {
   auto table = std::make_unique<Table>();
   const std::pair<PyTypeObject*, Rule> builtins[] = {
-      {Py_TYPE(Py_None), Rule::none},     {&PyBool_Type, Rule::boolean},
-      {&PyLong_Type, Rule::integer},      {&PyFloat_Type, Rule::floating},
-      {&PyComplex_Type, Rule::complex},   {&PyUnicode_Type, Rule::text},
-      {&PyBytes_Type, Rule::bytes},       {&PyByteArray_Type, Rule::byte_array},
-      {&PyList_Type, Rule::list},         {&PyTuple_Type, Rule::tuple},
-      {&PyDict_Type, Rule::dict},         {&PySet_Type, Rule::set},
-      {&PyFrozenSet_Type, Rule::frozen_set}, {&PySlice_Type, Rule::slice},
-      {&PyRange_Type, Rule::range},       {Py_TYPE(Py_Ellipsis), Rule::ellipsis},
+      {Py_TYPE(Py_None), Rule::none},
+      {&PyBool_Type, Rule::boolean},
+      {&PyLong_Type, Rule::integer},
+      {&PyFloat_Type, Rule::floating},
+      {&PyComplex_Type, Rule::complex},
+      {&PyUnicode_Type, Rule::text},
+      {&PyBytes_Type, Rule::bytes},
+      {&PyByteArray_Type, Rule::byte_array},
+      {&PyList_Type, Rule::list},
+      {&PyTuple_Type, Rule::tuple},
+      {&PyDict_Type, Rule::dict},
+      {&PySet_Type, Rule::set},
+      {&PyFrozenSet_Type, Rule::frozen_set},
+      {&PySlice_Type, Rule::slice},
+      {&PyRange_Type, Rule::range},
+      {Py_TYPE(Py_Ellipsis), Rule::ellipsis},
   };
   for (const auto& [type, rule] : builtins) table->emplace(type, rule);
   add(*table, standard_type("collections", "OrderedDict"), Rule::ordered_dict);
@@ -43,10 +51,10 @@ struct Factory {
   const char* name;
 };
 constexpr Factory kFactories[] = {
-    {"builtins", "int"},     {"builtins", "float"},          {"builtins", "complex"},
-    {"builtins", "bool"},    {"builtins", "str"},            {"builtins", "bytes"},
-    {"builtins", "list"},    {"builtins", "tuple"},          {"builtins", "dict"},
-    {"builtins", "set"},     {"builtins", "frozenset"},      {"collections", "OrderedDict"},
+    {"builtins", "int"},        {"builtins", "float"},     {"builtins", "complex"},
+    {"builtins", "bool"},       {"builtins", "str"},       {"builtins", "bytes"},
+    {"builtins", "list"},       {"builtins", "tuple"},     {"builtins", "dict"},
+    {"builtins", "set"},        {"builtins", "frozenset"}, {"collections", "OrderedDict"},
     {"collections", "Counter"}, {"collections", "deque"},
 };
 

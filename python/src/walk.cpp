@@ -11,7 +11,9 @@ namespace {
   fail(ErrorCode::invalid, "the {} {} changed its size while it was walked", what, path.place());
 }
 
-Value named(Value value, Value::Kind kind) { return value.with_kind(kind); }
+Value named(Value value, Value::Kind kind) {
+  return value.with_kind(kind);
+}
 
 }  // namespace
 
@@ -22,7 +24,9 @@ Walker::Walker(WalkOptions options)
   numpy_ = numpy_if_loaded();
 }
 
-Value Walker::walk(nb::handle state) { return node(state.ptr(), Path{}); }
+Value Walker::walk(nb::handle state) {
+  return node(state.ptr(), Path{});
+}
 
 Value Walker::node(PyObject* o, const Path& path) {
   using Kind = Value::Kind;
@@ -31,7 +35,8 @@ Value Walker::node(PyObject* o, const Path& path) {
     case Rule::boolean: return Value(o == Py_True);
     case Rule::integer: return big_integer(o);
     case Rule::floating: return Value(PyFloat_AsDouble(o));
-    case Rule::complex: return Value(std::complex<double>(PyComplex_RealAsDouble(o), PyComplex_ImagAsDouble(o)));
+    case Rule::complex:
+      return Value(std::complex<double>(PyComplex_RealAsDouble(o), PyComplex_ImagAsDouble(o)));
     case Rule::text: return text(o);
     case Rule::bytes: {
       char* data = nullptr;
@@ -40,8 +45,9 @@ Value Walker::node(PyObject* o, const Path& path) {
       return Value::bytes({data, static_cast<std::size_t>(length)});
     }
     case Rule::byte_array:
-      return named(Value::bytes({PyByteArray_AsString(o), static_cast<std::size_t>(PyByteArray_Size(o))}),
-                   Kind::byte_array);
+      return named(
+          Value::bytes({PyByteArray_AsString(o), static_cast<std::size_t>(PyByteArray_Size(o))}),
+          Kind::byte_array);
     case Rule::list: return list(o, path);
     case Rule::tuple: return tuple(o, path);
     case Rule::dict: return dict(o, path);
@@ -52,9 +58,11 @@ Value Walker::node(PyObject* o, const Path& path) {
     case Rule::set: return named(iterable(o, path), Kind::set);
     case Rule::frozen_set: return named(iterable(o, path), Kind::frozen_set);
     case Rule::simple_namespace:
-      return named(dict(nb::object(nb::handle(o).attr("__dict__")).ptr(), path), Kind::simple_namespace);
+      return named(dict(nb::object(nb::handle(o).attr("__dict__")).ptr(), path),
+                   Kind::simple_namespace);
     case Rule::argparse_namespace:
-      return named(dict(nb::object(nb::handle(o).attr("__dict__")).ptr(), path), Kind::argparse_namespace);
+      return named(dict(nb::object(nb::handle(o).attr("__dict__")).ptr(), path),
+                   Kind::argparse_namespace);
     case Rule::slice: {
       static constexpr const char* kNames[] = {"start", "stop", "step"};
       return named(fields(o, kNames, 3, path), Kind::slice);
@@ -67,7 +75,8 @@ Value Walker::node(PyObject* o, const Path& path) {
       const auto name = text_of(nb::str(nb::handle(o)));
       return named(Value(name.substr(name.find('.') + 1)), Kind::torch_dtype);
     }
-    case Rule::torch_device: return named(Value(text_of(nb::str(nb::handle(o)))), Kind::torch_device);
+    case Rule::torch_device:
+      return named(Value(text_of(nb::str(nb::handle(o)))), Kind::torch_device);
     default: return object_node(o, path);
   }
 }
@@ -91,17 +100,19 @@ Value Walker::plain_node(PyObject* o, const Path& path) {
 }
 
 void Walker::refuse_plain(PyObject* o, const Path& path) const {
-  fail(ErrorCode::unsupported,
-       "a dict key or an attribute of a dict {} is of type {}; only scalars and plain containers of "
-       "them are kept there",
-       path.place(), name_of_type(nb::handle(o).type()));
+  fail(
+      ErrorCode::unsupported,
+      "a dict key or an attribute of a dict {} is of type {}; only scalars and plain containers of "
+      "them are kept there",
+      path.place(), name_of_type(nb::handle(o).type()));
 }
 
 // Everything that the table of exact types does not know.
 Value Walker::slow_node(PyObject* o, const Path& path) {
   const nb::handle object(o);
   const nb::handle type = object.type();
-  if (torch_ != nullptr && PyType_IsSubtype(Py_TYPE(o), reinterpret_cast<PyTypeObject*>(torch_->tensor.ptr()))) {
+  if (torch_ != nullptr &&
+      PyType_IsSubtype(Py_TYPE(o), reinterpret_cast<PyTypeObject*>(torch_->tensor.ptr()))) {
     return torch_subclass(o, path);
   }
   if (numpy_ != nullptr) {
@@ -115,7 +126,8 @@ Value Walker::slow_node(PyObject* o, const Path& path) {
     return options_.purpose == Purpose::target ? Value(loadable_leaf(object, path.str()))
                                                : state_of_object(o, path);
   }
-  if (nb::hasattr(type, "__dlpack__") && nb::hasattr(type, "__dlpack_device__")) return dlpack_tensor(o, path);
+  if (nb::hasattr(type, "__dlpack__") && nb::hasattr(type, "__dlpack_device__"))
+    return dlpack_tensor(o, path);
   return opaque(o, path);
 }
 
@@ -136,12 +148,13 @@ Value Walker::state_of_object(PyObject* o, const Path& path) {
 Path Walker::below(PyObject* container, const Path& path) const {
   for (const auto* p = &path; p != nullptr; p = p->parent) {
     if (p->container == container) {
-      fail(ErrorCode::invalid, "the state contains itself: the object {} is met again {}", p->place(),
-           path.place());
+      fail(ErrorCode::invalid, "the state contains itself: the object {} is met again {}",
+           p->place(), path.place());
     }
   }
   if (path.depth >= kMaxDepth) {
-    fail(ErrorCode::invalid, "the state is nested deeper than {} containers {}", kMaxDepth, path.place());
+    fail(ErrorCode::invalid, "the state is nested deeper than {} containers {}", kMaxDepth,
+         path.place());
   }
   Path here = path;
   here.container = container;

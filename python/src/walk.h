@@ -90,11 +90,11 @@ class Walker {
   WalkOptions options_;
   const Torch* torch_;
   const Numpy* numpy_;
-  std::shared_ptr<Refs> sources_;   // what tensors of the state lie over
-  std::shared_ptr<Refs> copies_;    // deep copies, which outlive the walk
+  std::shared_ptr<Refs> sources_;  // what tensors of the state lie over
+  std::shared_ptr<Refs> copies_;   // deep copies, which outlive the walk
   nb::object deepcopy_;
-  nb::object memo_;                 // so that copies share as their originals do
-  bool is_plain_ = false;           // in attributes and keys: no tensors, no objects
+  nb::object memo_;        // so that copies share as their originals do
+  bool is_plain_ = false;  // in attributes and keys: no tensors, no objects
   std::vector<WriteBack> write_backs_;
   std::vector<PyObject*> torch_tensors_;
 };

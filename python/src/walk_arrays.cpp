@@ -36,8 +36,10 @@ std::optional<DType> dtype_of_format(std::string_view format, Py_ssize_t item_si
   if (format == "e" || format == "f" || format == "d") return type(dlpack::kFloat);
   if (format == "Zf" || format == "Zd") return type(dlpack::kComplex);
   if (format.size() != 1) return {};
-  if (std::string_view("bhilqn").find(format[0]) != std::string_view::npos) return type(dlpack::kInt);
-  if (std::string_view("BHILQN").find(format[0]) != std::string_view::npos) return type(dlpack::kUInt);
+  if (std::string_view("bhilqn").find(format[0]) != std::string_view::npos)
+    return type(dlpack::kInt);
+  if (std::string_view("BHILQN").find(format[0]) != std::string_view::npos)
+    return type(dlpack::kUInt);
   return {};
 }
 
@@ -56,7 +58,8 @@ Managed managed_of(nb::handle capsule) {
     return {&managed->tensor, (managed->flags & dlpack::kReadOnly) != 0};
   }
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor")) {
-    auto* managed = static_cast<dlpack::OldManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+    auto* managed =
+        static_cast<dlpack::OldManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
     return {&managed->tensor, false};
   }
   return {};
@@ -97,9 +100,11 @@ Value Walker::dlpack_tensor(PyObject* o, const Path& path) {
   const nb::handle object(o);
   const auto type = name_of_type(object.type());
   const auto device = nb::cast<std::pair<int, int>>(object.attr("__dlpack_device__")());
-  if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost && device.first != dlpack::kRocmHost) {
-    fail(ErrorCode::unsupported, "the {} {} is on a device (DLPack type {}); Understudy takes host memory",
-         type, path.place(), device.first);
+  if (device.first != dlpack::kCpu && device.first != dlpack::kCudaHost &&
+      device.first != dlpack::kRocmHost) {
+    fail(ErrorCode::unsupported,
+         "the {} {} is on a device (DLPack type {}); Understudy takes host memory", type,
+         path.place(), device.first);
   }
   nb::object capsule;
   try {
@@ -111,19 +116,21 @@ Value Walker::dlpack_tensor(PyObject* o, const Path& path) {
   const auto managed = managed_of(capsule);
   const auto dtype = managed.tensor == nullptr ? std::nullopt : dtype_of(managed.tensor->dtype);
   if (!dtype) {
-    fail(ErrorCode::unsupported, "the {} {} gives elements over DLPack that Understudy does not know",
-         type, path.place());
+    fail(ErrorCode::unsupported,
+         "the {} {} gives elements over DLPack that Understudy does not know", type, path.place());
   }
   if (options_.purpose == Purpose::target && managed.is_read_only) {
-    fail(ErrorCode::invalid, "the {} {} is read-only and cannot take a restored value", type, path.place());
+    fail(ErrorCode::invalid, "the {} {} is read-only and cannot take a restored value", type,
+         path.place());
   }
   const auto& tensor = *managed.tensor;
   Dims shape(tensor.shape, tensor.shape + tensor.ndim);
   Dims strides;
   if (tensor.strides != nullptr) strides.assign(tensor.strides, tensor.strides + tensor.ndim);
   sources_->add(std::move(capsule));
-  return Value(Tensor::from_owner(sources_, static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
-                                  *dtype, std::move(shape), std::move(strides)));
+  return Value(Tensor::from_owner(sources_,
+                                  static_cast<std::byte*>(tensor.data) + tensor.byte_offset, *dtype,
+                                  std::move(shape), std::move(strides)));
 }
 
 }  // namespace understudy::python

@@ -17,7 +17,8 @@ nb::object call_with_note(const char* what, nb::handle object, const Path& path,
   try {
     return call();
   } catch (nb::python_error& error) {
-    add_note(error, fmt::format("raised by {} of the {} {}", what, name_of_type(object.type()), path.place()));
+    add_note(error, fmt::format("raised by {} of the {} {}", what, name_of_type(object.type()),
+                                path.place()));
     throw;
   }
 }
@@ -34,7 +35,8 @@ Value Walker::big_integer(PyObject* o) {
   const nb::handle number(o);
   // Decimal is exact at any length, and fast; str() has a limit.
   const bool is_long = nb::cast<std::size_t>(number.attr("bit_length")()) > kMaxPrintedBits;
-  const nb::object text = is_long ? nb::str(standard_type("decimal", "Decimal")(number)) : nb::str(number);
+  const nb::object text =
+      is_long ? nb::str(standard_type("decimal", "Decimal")(number)) : nb::str(number);
   return Value(text_of(text)).with_kind(Kind::big_integer);
 }
 
@@ -79,7 +81,8 @@ Value Walker::fields(PyObject* o, const char* const* names, std::size_t count, c
   Value::Items items;
   for (std::size_t i = 0; i < count; ++i) {
     const nb::object field = nb::handle(o).attr(names[i]);
-    items.push_back(plain(field.ptr(), {&here, nullptr, static_cast<Py_ssize_t>(i), nullptr, path.depth + 1}));
+    items.push_back(
+        plain(field.ptr(), {&here, nullptr, static_cast<Py_ssize_t>(i), nullptr, path.depth + 1}));
   }
   return Value::tuple(std::move(items));
 }
@@ -113,7 +116,8 @@ Value Walker::named_tuple(PyObject* o, const Path& path) {
 Value Walker::path_object(PyObject* o, const Path& path) {
   auto value = text(nb::str(nb::handle(o)).ptr());
   if (value.type() != Value::Type::text) return opaque(o, path);  // a file name that is not UTF-8
-  return value.with_kind(Kind::path, Value(text_of(nb::str(nb::handle(o).type().attr("__name__")))));
+  return value.with_kind(Kind::path,
+                         Value(text_of(nb::str(nb::handle(o).type().attr("__name__")))));
 }
 
 Value Walker::numpy_scalar(PyObject* o, const Path& path) {
@@ -135,7 +139,8 @@ Value Walker::numpy_scalar(PyObject* o, const Path& path) {
 Value Walker::numpy_dtype(PyObject* o, const Path& path) {
   const nb::handle dtype(o);
   // Records and foreign types say "V"; metadata would be lost.
-  if (text_of(nb::str(dtype.attr("kind"))) == "V" || !dtype.attr("metadata").is_none()) return opaque(o, path);
+  if (text_of(nb::str(dtype.attr("kind"))) == "V" || !dtype.attr("metadata").is_none())
+    return opaque(o, path);
   return Value(text_of(nb::str(dtype.attr("str")))).with_kind(Kind::numpy_dtype);
 }
 
@@ -150,13 +155,15 @@ Value Walker::opaque(PyObject* o, const Path& path) {
       memo_ = nb::dict();
       deepcopy_ = standard_type("copy", "deepcopy");
     }
-    auto copy = call_with_note("copy.deepcopy", object, path, [&] { return deepcopy_(object, memo_); });
+    auto copy =
+        call_with_note("copy.deepcopy", object, path, [&] { return deepcopy_(object, memo_); });
     leaf.object = {copies_, copies_->add(std::move(copy))};
     return Value(std::move(leaf));
   }
   if (!options_.allow_pickle) {
     fail(ErrorCode::unsupported,
-         "the object {} is of type {}, which Understudy does not look into; take it out of the state, "
+         "the object {} is of type {}, which Understudy does not look into; take it out of the "
+         "state, "
          "give it state_dict() and load_state_dict(), or pass allow_pickle=True",
          path.place(), leaf.type_name);
   }

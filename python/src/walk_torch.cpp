@@ -22,7 +22,7 @@ bool has_elements(const Dims& shape) {
 }
 
 nb::object call_method(nb::handle method, PyObject* self) {
-  return steal_or_throw(PyObject_CallOneArg(method.ptr(), self));
+  return steal_or_throw(PyObject_CallFunctionObjArgs(method.ptr(), self, nullptr));
 }
 
 Dims dims_of(nb::handle sequence) {
@@ -59,8 +59,8 @@ std::string text_of_attribute(nb::handle object, const char* name) {
   } else {
     what = "a " + type + " without memory of its own";
   }
-  fail(ErrorCode::unsupported,
-       "the tensor {} is {}; Understudy takes dense tensors in host memory", path.place(), what);
+  fail(ErrorCode::unsupported, "the tensor {} is {}; Understudy takes dense tensors in host memory",
+       path.place(), what);
 }
 
 }  // namespace
@@ -69,7 +69,8 @@ bool Walker::is_lazy(PyObject* o, DType dtype) const {
   const bool is_complex = dtype == DType::c32 || dtype == DType::c64 || dtype == DType::c128;
   if (is_complex && call_method(torch_->is_conj, o).is(Py_True)) return true;
   // The imaginary part of a conjugate is a negative view of real type.
-  const bool can_be_negative = is_complex || dtype == DType::f16 || dtype == DType::f32 || dtype == DType::f64;
+  const bool can_be_negative =
+      is_complex || dtype == DType::f16 || dtype == DType::f32 || dtype == DType::f64;
   return can_be_negative && call_method(torch_->is_neg, o).is(Py_True);
 }
 
@@ -144,7 +145,8 @@ Value Walker::torch_parameter(PyObject* o, const Path& path) {
 Value Walker::torch_subclass(PyObject* o, const Path& path) {
   const nb::handle tensor(o);
   if (nb::isinstance(tensor, torch_->uninitialized)) {
-    fail(ErrorCode::unsupported, "the tensor {} is an uninitialised parameter of a lazy module", path.place());
+    fail(ErrorCode::unsupported, "the tensor {} is an uninitialised parameter of a lazy module",
+         path.place());
   }
   if (!tensor.type().attr("__torch_dispatch__").is(torch_->plain_dispatch)) {
     refuse(*torch_, tensor, path);

@@ -253,7 +253,7 @@ inline Value every_type() {
        Value::list({0.0, -0.0, 1e300, 5e-324, double_of_bits(0x7ff0000000000000),
                     double_of_bits(0xfff8000000000123), double_of_bits(0x7ff4000000000001)})},
       {"complex", Value(std::complex(1.5, std::bit_cast<double>(0x7ff8dead00000000ull)))},
-      {"text", std::string("quotes \" \\ \n \x01 \0 caf\xC3\xA9 \xF0\x9F\x8E\xAD", 30)},
+      {"text", "quotes \" \\ \n \x01 " + std::string(1, '\0') + " caf\xC3\xA9 \xF0\x9F\x8E\xAD"},
       {"bytes", Value::bytes(std::string("\0\xff\x80", 3))},
       {"tuple", Value::tuple({1, Value::list({}), Value::tuple({}), Value::dict({})})},
       {"keys", Value::dict({{Value(), 1},

@@ -22,8 +22,9 @@ OTHER_VERSIONS = [v for v in ("3.10", "3.11", "3.12", "3.13", "3.14") if v != TH
 
 def build_wheel(python: Path, folder: Path) -> Path:
     # The developer's flags only so that ccache knows the objects.
-    flags = ["--no-build-isolation", "--no-deps", "-C", "cmake.define.UNDERSTUDY_DEVELOPER=ON"]
-    run([python, "-m", "pip", "wheel", ROOT, *flags, "-w", folder])
+    settings = "--config-settings=cmake.define.UNDERSTUDY_DEVELOPER=ON"
+    flags = ["--no-build-isolation", "--no-deps", settings, "-w", folder]
+    run([python, "-m", "pip", "wheel", ROOT, *flags])
     (wheel,) = folder.glob("*.whl")
     return wheel
 

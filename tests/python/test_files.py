@@ -198,21 +198,25 @@ def test_missing_files(tmp_path):
     assert e.value.code == "not_found"
 
 
-def test_every_flipped_bit_is_found(path):
+def test_flipped_bits_are_found(path):
+    """One bit of every byte, and of every 50th byte of padding; the C++ tests flip them all."""
     understudy.save_file({"w": torch.arange(3), "k": [1, "text", None]}, path)
     good = path.read_bytes()
-    for position in range(len(good)):
-        for bit in (1, 0x80):
-            bad = bytearray(good)
-            bad[position] ^= bit
-            path.write_bytes(bad)
-            with pytest.raises(understudy.Error) as e:
-                understudy.load_file(path)
-            assert e.value.code in ("corrupt", "unsupported"), position
-            assert str(path) in str(e.value)
+    for position, byte in enumerate(good):
+        if byte == ord(" ") and position % 50:
+            continue
+        bad = bytearray(good)
+        bad[position] ^= 1 << position % 8
+        path.write_bytes(bad)
+        with pytest.raises(understudy.Error) as e:
+            understudy.load_file(path)
+        assert e.value.code in ("corrupt", "unsupported"), position
+        assert str(path) in str(e.value)
 
 
-@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"x", lambda d: d[:7], lambda d: b""])
+@pytest.mark.parametrize(
+    "change", [lambda d: d[:-1], lambda d: d + b"x", lambda d: d[:7], lambda d: b""]
+)
 def test_other_lengths_are_found(change, path):
     understudy.save_file({"w": torch.arange(3)}, path)
     path.write_bytes(change(path.read_bytes()))
@@ -221,12 +225,17 @@ def test_other_lengths_are_found(change, path):
     assert e.value.code == "corrupt"
 
 
+@pytest.fixture(scope="module")
+def whole_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("hostile") / "f"
+    understudy.save_file({"w": torch.arange(30), "d": {"a": (1, 2.5), 3: {4}}}, path)
+    return path, path.read_bytes()
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.data())
-def test_hostile_bytes_never_crash(tmp_path_factory, noise, data):
-    path = tmp_path_factory.getbasetemp() / "hostile"
-    understudy.save_file({"w": torch.arange(30), "d": {"a": (1, 2.5), 3: {4}}}, path)
-    good = path.read_bytes()
+def test_hostile_bytes_never_crash(whole_file, noise, data):
+    path, good = whole_file
     at = data.draw(st.integers(0, len(good)))
     bad = good[:at] + noise + good[at + data.draw(st.integers(0, 64)) :]
     path.write_bytes(bad)

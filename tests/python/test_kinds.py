@@ -20,7 +20,7 @@ class Point(typing.NamedTuple):
     label: str
 
 
-Plain = collections.namedtuple("Plain", "a b")  # noqa: PYI024
+Plain = collections.namedtuple("Plain", "a b")
 
 
 def with_metadata() -> collections.OrderedDict:
@@ -65,15 +65,24 @@ KINDS = {
         torch.nn.Parameter(torch.ones(2, dtype=torch.int32), requires_grad=False),
     ],
     "numpy scalars": [
-        np.float32(0.1), np.int64(-3), np.bool_(True), np.complex64(1j), np.float16(2),
-        np.datetime64("2024-01-02"), np.timedelta64(5, "ms"), np.str_("ab"), np.bytes_(b"ab"),
+        np.float32(0.1),
+        np.int64(-3),
+        np.bool_(True),
+        np.complex64(1j),
+        np.float16(2),
+        np.datetime64("2024-01-02"),
+        np.timedelta64(5, "ms"),
+        np.str_("ab"),
+        np.bytes_(b"ab"),
         np.str_(""),
-    ],  # fmt: skip
+    ],
     "numpy dtypes": [np.dtype("f4"), np.dtype(">i2"), np.dtype("U5"), np.dtype("M8[ns]")],
     "arrays": [np.arange(6).reshape(2, 3), np.array(1.5), np.zeros((0, 2), np.int8)],
     "paths": [
-        pathlib.Path("/a/b"), pathlib.PurePosixPath("c"), pathlib.PureWindowsPath("C:\\d"),
-    ],  # fmt: skip
+        pathlib.Path("/a/b"),
+        pathlib.PurePosixPath("c"),
+        pathlib.PureWindowsPath("C:\\d"),
+    ],
     "namespace": types.SimpleNamespace(a=1, b=[2]),
     "arguments": argparse.Namespace(lr=0.1, name="run"),
     "slices": [slice(None), slice(1, None, -2)],
@@ -83,9 +92,16 @@ KINDS = {
     "tuple keys": {(0, "a"): 1, (): 2, ((1,), True): 3, frozenset([1]): 4},
     "boolean keys": {True: 1, False: 0},
     "other keys": {
-        torch.float32: 1, torch.device("cpu"): 2, pathlib.PurePosixPath("p"): 3, np.int32(7): 4,
-        "\ud800": 5, 3j: 6, range(3): 7, ...: 8, Plain(1, 2): 9,
-    },  # fmt: skip
+        torch.float32: 1,
+        torch.device("cpu"): 2,
+        pathlib.PurePosixPath("p"): 3,
+        np.int32(7): 4,
+        "\ud800": 5,
+        3j: 6,
+        range(3): 7,
+        ...: 8,
+        Plain(1, 2): 9,
+    },
 }
 
 

@@ -2,10 +2,10 @@
 
 import gc
 import os
-import signal
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -174,23 +174,21 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process.*multi-threaded:Dep
 
 
 def test_handles_are_inert_in_a_forked_child(tmp_path):
-    stager = Stager()
-    ckpt = Checkpointer(tmp_path / "run")
-    ckpt.save(1, {"w": np.ones(5)}).wait()
-    snapshot = stager.stage({"w": np.ones(5)}).wait()
-    ticket = ckpt.save(2, {"w": np.ones(5)})
+    h = types.SimpleNamespace(stager=Stager(), ckpt=Checkpointer(tmp_path / "run"))
+    h.ckpt.save(1, {"w": np.ones(5)}).wait()
+    h.snapshot = h.stager.stage({"w": np.ones(5)}).wait()
+    h.ticket = h.ckpt.save(2, {"w": np.ones(5)})
 
     def child():
-        nonlocal stager, ckpt, snapshot, ticket
         for use in (
-            lambda: stager.stage({}),
-            lambda: ckpt.save(3, {}),
-            lambda: ckpt.restore(),
-            lambda: ckpt.resume({}),
-            lambda: snapshot.state(),
-            lambda: snapshot.save_file(tmp_path / "f"),
-            lambda: ckpt.wait(),
-            lambda: ticket.wait(timeout=1),
+            lambda: h.stager.stage({}),
+            lambda: h.ckpt.save(3, {}),
+            lambda: h.ckpt.restore(),
+            lambda: h.ckpt.resume({}),
+            lambda: h.snapshot.state(),
+            lambda: h.snapshot.save_file(tmp_path / "f"),
+            lambda: h.ckpt.wait(),
+            lambda: h.ticket.wait(timeout=1),
         ):
             try:
                 use()
@@ -198,7 +196,7 @@ def test_handles_are_inert_in_a_forked_child(tmp_path):
                 assert error.code in ("closed", "timeout"), error
             else:
                 raise AssertionError("it worked")
-        del stager, ckpt, snapshot, ticket
+        vars(h).clear()
         gc.collect()
         with Checkpointer(tmp_path / "child") as own, Stager() as other:
             own.save(1, {"w": np.ones(3)}).wait()
@@ -206,12 +204,12 @@ def test_handles_are_inert_in_a_forked_child(tmp_path):
             assert other.stage({"w": np.ones(3)}).wait().state()["w"].sum() == 3
 
     assert fork_and_wait(child) == 0
-    assert ticket.wait().exists()
-    assert ckpt.steps() == [1, 2]
-    assert snapshot.state()["w"].sum() == 5
+    assert h.ticket.wait().exists()
+    assert h.ckpt.steps() == [1, 2]
+    assert h.snapshot.state()["w"].sum() == 5
     assert not (tmp_path / "f").exists()
-    ckpt.save(3, {"w": np.ones(5)}).wait()
-    ckpt.close()
+    h.ckpt.save(3, {"w": np.ones(5)}).wait()
+    h.ckpt.close()
 
 
 def test_a_childs_exit_leaves_the_parent_alone(run_python, tmp_path):

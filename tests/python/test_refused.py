@@ -241,7 +241,7 @@ def test_a_state_that_changes_under_the_walk(kind):
 
     state["a"] = Grows()
     state["b"] = 1
-    with pytest.raises((understudy.Error, RuntimeError), match="changed|mutated"):
+    with pytest.raises((understudy.Error, RuntimeError), match=r"changed|mutated"):
         understudy.Stager().stage(state)
 
 

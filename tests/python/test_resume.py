@@ -9,7 +9,7 @@ import typing
 import numpy as np
 import pytest
 import torch
-from same import assert_same
+from same import assert_same, bits
 
 from understudy import Checkpointer, Error
 
@@ -224,7 +224,7 @@ def test_modules_and_optimizers_are_asked_first(change, tmp_path):
     before = copy.deepcopy(target["model"].state_dict())
     with Checkpointer(tmp_path) as ckpt:
         ckpt.save(2, saved).wait()
-        with pytest.raises(Error, match="'(model|optimizer)'") as e:
+        with pytest.raises(Error, match=r"'(model|optimizer)'") as e:
             ckpt.resume(target)
     assert e.value.code == "invalid"
     assert_same(target["model"].state_dict(), before)
@@ -286,7 +286,7 @@ def test_views_in_the_target(make, tmp_path):
     with Checkpointer(tmp_path) as ckpt:
         ckpt.save(1, {"v": make(values)}).wait()
         ckpt.resume({"v": make(base)})
-    assert torch.equal(make(base).resolve_conj().resolve_neg(), make(values).resolve_conj().resolve_neg())
+    assert bits(make(base)) == bits(make(values))
 
 
 def test_a_field_of_records_in_the_target(tmp_path):

@@ -95,7 +95,8 @@ def test_torch_without_numpy(tmp_path, run_python):
 import warnings
 warnings.simplefilter("ignore")  # torch says that it misses NumPy
 import torch
-state = {"w": torch.arange(4.0), "t": torch.arange(4).view(2, 2).t(), "rng": understudy.torch.RngState()}
+state = {"w": torch.arange(4.0), "t": torch.arange(4).view(2, 2).t()}
+state["rng"] = understudy.torch.RngState()
 with understudy.Checkpointer(sys.argv[2]) as ckpt:
     ckpt.save(1, state).wait()
     loaded = ckpt.restore().state
