@@ -40,6 +40,7 @@ PUBLIC_HEADERS = {
     "tensor": "value",
     "value": "value",
     "stager": "stage",
+    "mirror": "stage",
     "files": "restore",
     "checkpointer": "checkpointer",
     "inspect": "checkpointer",

@@ -14,6 +14,13 @@ namespace understudy {
 /// Extents of a tensor, outermost first. Counts of elements, not bytes.
 using Dims = std::vector<std::int64_t>;
 
+/// Bytes to be copied from one place in host memory to another.
+struct ByteCopy {
+  const std::byte* from = nullptr;
+  std::byte* to = nullptr;
+  std::uint64_t nbytes = 0;
+};
+
 /// A run of host memory with an owner. Shared by all tensors that view it.
 /// Holding a Storage keeps `owner` alive, and with it the bytes; a borrowed
 /// storage has no owner and the caller answers for its life.

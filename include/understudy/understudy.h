@@ -6,6 +6,7 @@
 #include "understudy/error.h"
 #include "understudy/files.h"
 #include "understudy/inspect.h"
+#include "understudy/mirror.h"
 #include "understudy/options.h"
 #include "understudy/stager.h"
 #include "understudy/tensor.h"

@@ -11,6 +11,7 @@ void bind_ticket(nb::module_& m);
 void bind_files(nb::module_& m);
 void bind_stager(nb::module_& m);
 void bind_checkpointer(nb::module_& m);
+void bind_tensor_stager(nb::module_& m);
 
 /// Tickets for Python.
 nb::object make_ticket(Ticket<Snapshot> ticket);

@@ -6,59 +6,13 @@
 
 #include "build.h"
 #include "errors.h"
+#include "torch_memory.h"
 
 namespace understudy::python {
 namespace {
 
-// What DLPack's deleter frees: plain C++, for any thread, without the GIL.
-struct Lease {
-  std::shared_ptr<const Storage> storage;
-  Dims shape;
-  Dims strides;
-  dlpack::ManagedTensor managed{};
-  dlpack::OldManagedTensor old{};
-};
-
-std::unique_ptr<Lease> make_lease(const Tensor& tensor, dlpack::DataType type) {
-  auto lease = std::make_unique<Lease>();
-  lease->storage = tensor.storage();
-  lease->shape = tensor.shape();
-  lease->strides = tensor.strides();
-  const dlpack::Tensor lent{tensor.data(),
-                            {dlpack::kCpu, 0},
-                            static_cast<std::int32_t>(lease->shape.size()),
-                            type,
-                            lease->shape.data(),
-                            lease->strides.data(),
-                            0};
-  lease->managed = {{1, 0},
-                    lease.get(),
-                    [](dlpack::ManagedTensor* m) { delete static_cast<Lease*>(m->context); },
-                    0,
-                    lent};
-  lease->old = {lent, lease.get(),
-                [](dlpack::OldManagedTensor* m) { delete static_cast<Lease*>(m->context); }};
-  return lease;
-}
-
-// A capsule that nobody took still owns its tensor.
-void free_capsule(PyObject* capsule) {
-  if (PyCapsule_IsValid(capsule, "dltensor") == 0) return;
-  auto* managed = static_cast<dlpack::OldManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
-  managed->deleter(managed);
-}
-
 nb::object import_into_torch(const Torch& torch, const Tensor& tensor, dlpack::DataType type) {
-  auto lease = make_lease(tensor, type);
-  if (torch.api != nullptr) {
-    void* made = nullptr;
-    throw_if(torch.api->managed_to_object(&lease->managed, &made) != 0);
-    lease.release();  // NOLINT: torch's now
-    return nb::steal(static_cast<PyObject*>(made));
-  }
-  auto capsule = steal_or_throw(PyCapsule_New(&lease->old, "dltensor", free_capsule));
-  lease.release();
-  return torch.module.attr("utils").attr("dlpack").attr("from_dlpack")(capsule);
+  return torch_over(torch, tensor.data(), type, tensor.shape(), tensor.strides(), tensor.storage());
 }
 
 bool covers_storage(const Tensor& tensor) {
@@ -70,16 +24,6 @@ bool covers_storage(const Tensor& tensor) {
 Tensor flat(const Tensor& tensor) {
   const auto& storage = tensor.storage();
   return {storage, DType::u8, {static_cast<std::int64_t>(storage->nbytes())}};
-}
-
-nb::object tuple_of(const Dims& dims) {
-  auto tuple = steal_or_throw(PyTuple_New(static_cast<Py_ssize_t>(dims.size())));
-  Py_ssize_t i = 0;
-  for (const auto n : dims) {
-    throw_if(PyTuple_SetItem(tuple.ptr(), i++,
-                             steal_or_throw(PyLong_FromLongLong(n)).release().ptr()) != 0);
-  }
-  return tuple;
 }
 
 // Torch has no negative strides: the values in C order, in memory of their own.
@@ -148,11 +92,9 @@ nb::object Builder::torch_tensor(const Torch& torch, const Tensor& tensor) {
     }
     first = import_into_torch(torch, flat(tensor), *dlpack_type(DType::u8));
   }
-  // Not as_strided: that would leave an autograd view behind.
   const nb::object storage = torch.untyped_storage(first);
-  nb::object view = torch.module.attr("empty")(0, nb::arg("dtype") = dtype);
-  return view.attr("set_")(storage, tensor.byte_offset() / item_size(tensor.dtype()),
-                           tuple_of(tensor.shape()), tuple_of(tensor.strides()));
+  return torch_view_of(torch, storage, dtype, tensor.byte_offset() / item_size(tensor.dtype()),
+                       tensor.shape(), tensor.strides());
 }
 
 nb::object Builder::numpy_array(const Tensor& tensor) {

@@ -29,6 +29,17 @@ inline void throw_if(bool has_failed) {
   if (has_failed) throw nb::python_error();
 }
 
+/// A name for PyObject_GetAttr, made once. For static variables.
+inline PyObject* interned(const char* name) {
+  auto* made = PyUnicode_InternFromString(name);
+  throw_if(made == nullptr);
+  return made;
+}
+
+inline nb::object get_attribute(PyObject* o, PyObject* name) {
+  return steal_or_throw(PyObject_GetAttr(o, name));
+}
+
 /// UTF-8 of a str; of one with lone surrogates, with those replaced.
 std::string text_of(nb::handle str);
 /// "package.module.Type" of a type.

@@ -50,7 +50,10 @@ const Numpy* numpy_or_import();
 /// The type of elements in DLPack's terms, or nothing where it has none of
 /// ours. Torch's narrow integers look like int8 and uint8.
 std::optional<DType> dtype_of(dlpack::DataType type);
-/// The reverse; nothing for the types that DLPack lacks.
+/// Whether a tensor is a lazy conjugate or negative: its bytes are not its values.
+/// The exchange table is silent about that.
+bool has_lazy_bit(const Torch& torch, PyObject* tensor, dlpack::DataType type);
+/// The reverse of dtype_of; nothing for the types that DLPack lacks.
 std::optional<dlpack::DataType> dlpack_type(DType dtype);
 
 /// Makes the fall-back for torch without DLPack's exchange table take over, so

@@ -13,5 +13,6 @@ NB_MODULE(_core, m) {
   bind_files(m);
   bind_stager(m);
   bind_checkpointer(m);
+  bind_tensor_stager(m);
   m.def("_use_exchange_api", &use_exchange_api, nb::arg("use"));
 }

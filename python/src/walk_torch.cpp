@@ -66,12 +66,8 @@ std::string text_of_attribute(nb::handle object, const char* name) {
 }  // namespace
 
 bool Walker::is_lazy(PyObject* o, DType dtype) const {
-  const bool is_complex = dtype == DType::c32 || dtype == DType::c64 || dtype == DType::c128;
-  if (is_complex && call_method(torch_->is_conj, o).is(Py_True)) return true;
-  // The imaginary part of a conjugate is a negative view of real type.
-  const bool can_be_negative =
-      is_complex || dtype == DType::f16 || dtype == DType::f32 || dtype == DType::f64;
-  return can_be_negative && call_method(torch_->is_neg, o).is(Py_True);
+  const auto type = dlpack_type(dtype);
+  return type && has_lazy_bit(*torch_, o, *type);
 }
 
 // The storage is held and not the tensor, whose data may be replaced.

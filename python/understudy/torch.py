@@ -9,7 +9,9 @@ import sys
 import warnings
 from typing import Any
 
-__all__ = ["RngState"]
+from understudy._core import TensorStager
+
+__all__ = ["RngState", "StateDictStager"]
 
 # Python's generator is a Mersenne Twister: 624 words of 32 bits and a position.
 _PYTHON_WORDS = struct.Struct("<625I")
@@ -69,3 +71,68 @@ def _load_cuda(saved: list[Any]) -> None:
         )
     for device in range(min(here, len(saved))):
         torch.cuda.set_rng_state(torch.as_tensor(saved[device]), device)
+
+
+class StateDictStager:
+    """Stages state dicts to host memory: in place of the class of this name in
+    ``torch.distributed.checkpoint._state_dict_stager``.
+
+    The result is a deep copy with every tensor on the CPU. Each storage is copied whole, once a
+    call, into a buffer that belongs to it: views keep offset, size, stride and sharing, and the
+    next call writes the same buffer again, so what an earlier call returned changes with it. For
+    copies that nobody overwrites see ``understudy.Stager`` and ``understudy.dcp.AsyncStager``.
+
+    pin_memory: page-lock the copies, for faster copies from CUDA devices. Without CUDA it warns
+        and is off.
+    share_memory: copies in shared memory, which ``torch.multiprocessing`` sends without copying.
+    pin_memory_min_bytes: smaller copies are not pinned.
+
+    One call at a time: a second thread waits. The caller sees to it that nobody writes the state
+    while a call runs. A call that fails leaves earlier results as they were, and its message says
+    where in the state it failed.
+    """
+
+    pin_memory: bool
+    share_memory: bool
+    pin_memory_min_bytes: int
+
+    def __init__(
+        self,
+        pin_memory: bool = False,
+        share_memory: bool = False,
+        pin_memory_min_bytes: int = 5,
+    ) -> None:
+        torch = importlib.import_module("torch")
+        self._no_grad = torch.no_grad
+        self._inference_mode = torch.inference_mode
+        if pin_memory and not torch.cuda.is_available():
+            warnings.warn(
+                "Ignoring pin_memory flag for checkpoint staging as pinning memory requires CUDA, "
+                "but CUDA is not available.",
+                stacklevel=2,
+            )
+            pin_memory = False
+        self.pin_memory = pin_memory
+        self.share_memory = share_memory
+        self.pin_memory_min_bytes = pin_memory_min_bytes
+        self._stager = TensorStager(memory="shared" if share_memory else "pageable")
+
+    def stage(self, state_dict: Any, non_blocking: bool = False) -> Any:
+        """A copy of `state_dict` in host memory. With `non_blocking` copies from other devices
+        may still run when it returns: synchronise before the result is read."""
+        return self.deepcopy_with_tensor_offload(state_dict, None, [], non_blocking)
+
+    def deepcopy_with_tensor_offload(
+        self,
+        x: Any,
+        memo: dict[int, Any] | None = None,
+        _nil: Any = [],  # noqa: B006
+        non_blocking: bool = False,
+    ) -> Any:
+        """`copy.deepcopy` with staged tensors. A ``__deepcopy__`` may call it with its memo."""
+        with self._inference_mode(False), self._no_grad():
+            return self._stager.stage(x, memo, _nil, non_blocking)
+
+    def close(self) -> None:
+        """Give the buffers back. What was returned stays as it is; a later call starts anew."""
+        self._stager.close()

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -61,6 +62,15 @@ std::vector<std::string> control_groups() {
   return groups;
 }
 
+void require_memory(const char* what, std::uint64_t nbytes) {
+  const auto available = available_memory();
+  if (nbytes > available) {
+    fail(ErrorCode::no_space,
+         "{} of {} bytes does not fit into memory: {} bytes are available, {} are missing", what,
+         nbytes, available, nbytes - available);
+  }
+}
+
 }  // namespace
 
 int usable_cores() {
@@ -96,12 +106,7 @@ std::uint64_t available_memory() {
 }
 
 SharedMapping::SharedMapping(std::uint64_t nbytes) : nbytes_(nbytes) {
-  const auto available = available_memory();
-  if (nbytes > available) {
-    fail(ErrorCode::no_space,
-         "an image of {} bytes does not fit into memory: {} bytes are available, {} are missing",
-         nbytes, available, nbytes - available);
-  }
+  require_memory("an image", nbytes);
   fd_ = calls().memfd_create("understudy-image", MFD_CLOEXEC);
   if (fd_ < 0) {
     fail(ErrorCode::io, "cannot create shared memory for an image: {}", std::strerror(errno));
@@ -131,6 +136,31 @@ SharedMapping::SharedMapping(std::uint64_t nbytes) : nbytes_(nbytes) {
 SharedMapping::~SharedMapping() {
   calls().munmap(data_, nbytes_);
   calls().close(fd_);
+}
+
+AnonymousMapping::AnonymousMapping(std::uint64_t nbytes) : nbytes_(nbytes) {
+  require_memory("a buffer", nbytes);
+  void* data =
+      calls().mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) {
+    fail(ErrorCode::no_space, "cannot map a buffer of {} bytes: {}", nbytes, std::strerror(errno));
+  }
+  data_ = static_cast<std::byte*>(data);
+}
+
+AnonymousMapping::~AnonymousMapping() {
+  calls().munmap(data_, nbytes_);
+}
+
+void populate(std::byte* data, std::uint64_t nbytes) noexcept {
+#if defined(MADV_POPULATE_WRITE)
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(data) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(data) + nbytes;
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_WRITE);
+#else
+  (void)data, (void)nbytes;  // a kernel before 5.14
+#endif
 }
 
 PrivateMapping::PrivateMapping(int fd, std::uint64_t nbytes, const std::string& name)

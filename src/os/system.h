@@ -35,6 +35,27 @@ class SharedMapping {
   int fd_ = -1;
 };
 
+/// Private memory of small pages, zeroed when it is first touched. The machine
+/// is asked first whether it has that much.
+class AnonymousMapping {
+ public:
+  /// Throws Error(no_space) with how much is missing.
+  explicit AnonymousMapping(std::uint64_t nbytes);
+  ~AnonymousMapping();
+  AnonymousMapping(const AnonymousMapping&) = delete;
+  AnonymousMapping& operator=(const AnonymousMapping&) = delete;
+
+  std::byte* data() const noexcept { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::uint64_t nbytes_ = 0;
+};
+
+/// Makes the pages of [data, data + nbytes) at once and not fault by fault.
+/// Only a hint; it changes no bytes.
+void populate(std::byte* data, std::uint64_t nbytes) noexcept;
+
 /// A private copy-on-write mapping of a file or of shared memory, from its
 /// beginning. Ends with the object.
 class PrivateMapping {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "transfer/copy_bytes.h"
 
 namespace understudy::transfer {
 namespace {
@@ -95,7 +96,7 @@ void Plan::fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps) c
     if (lo >= hi) continue;
     auto* to = out.data() + (lo - begin);
     if (s->copies.empty()) {
-      std::memcpy(to, s->source + (lo - s->begin), hi - lo);
+      copy_bytes(to, s->source + (lo - s->begin), hi - lo);
       continue;
     }
     if (s->has_gaps && zero_gaps) std::memset(to, 0, hi - lo);

@@ -1,0 +1,62 @@
+// Mirror: memory for whole copies of storages, pooled by size, and the copying.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "understudy/options.h"
+#include "understudy/tensor.h"
+
+namespace understudy {
+
+/// Host memory for the copy of one storage, or of several small ones. When the
+/// last owner is gone, on any thread, a private one returns to its mirror's pool
+/// and a shared one is given back: another process may still have it mapped.
+struct Buffer {
+  std::byte* data = nullptr;  ///< 64-byte aligned; null when nbytes is 0
+  std::uint64_t nbytes = 0;
+  /// Of a shared buffer: a memfd with its bytes from offset 0, open as long as
+  /// the buffer lives. Else -1.
+  int fd = -1;
+};
+
+struct MirrorOptions {
+  /// pageable: private memory. shared: other processes can map it.
+  Memory memory = Memory::automatic;
+  int threads = 0;  ///< copying threads; 0: the cores this process may use
+};
+
+/// Keeps storages' copies in buffers that are used again. A snapshot packs what
+/// tensors use into one image; a mirror copies storages whole, so that offsets,
+/// strides and sizes of storages stay as they are. Thread-safe; one `copy` at a
+/// time. Not copyable.
+class Mirror {
+ public:
+  /// Throws Error(invalid), and Error(unsupported) for pinned memory.
+  explicit Mirror(MirrorOptions options = {});
+  ~Mirror();
+
+  /// A buffer of exactly `nbytes`, from the pool if there is one of that size.
+  /// What it holds is unspecified. Space is reserved before it is returned:
+  /// throws Error(no_space) with the bytes that are missing.
+  std::shared_ptr<const Buffer> take(std::uint64_t nbytes);
+
+  /// Copies all, on all threads, shared out by bytes. Waits until it is done.
+  void copy(const std::vector<ByteCopy>& copies);
+
+  /// Gives back the free buffers that nobody has taken since the trim before.
+  void trim();
+  /// Gives back all free buffers, and until the next `take` those in use when
+  /// their last owner is gone.
+  void clear();
+  /// Bytes of all buffers, in use and free.
+  std::uint64_t nbytes() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace understudy

@@ -1,0 +1,282 @@
+#include "staged.h"
+
+#include "staged_parts.h"
+#include "torch_memory.h"
+
+namespace understudy::python {
+namespace {
+
+// Shared storages from this size on have a memory file of their own; smaller
+// ones share segments, so that twelve thousand tensors do not take twelve
+// thousand descriptors. A state of 64 GiB takes some two thousand at most.
+constexpr std::uint64_t kOwnSegmentNbytes = std::uint64_t{32} << 20;
+// Segments double with what there is, so that at most half of the last one is
+// wasted and a small state takes little.
+constexpr std::uint64_t kMinSegmentNbytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMaxSegmentNbytes = std::uint64_t{64} << 20;
+constexpr std::uint64_t kAlignment = 64;
+// More views of one storage than this are looked through for old ones.
+constexpr std::size_t kManyViews = 16;
+
+nb::object call(nb::handle method, PyObject* self) {
+  return steal_or_throw(PyObject_CallFunctionObjArgs(method.ptr(), self, nullptr));
+}
+
+// Shares the storage and nothing else; what is done to it is not done to the other.
+nb::object alias_of(const nb::object& tensor) {
+  static auto* const name = interned("data");
+  return get_attribute(tensor.ptr(), name);
+}
+
+std::uint64_t number(nb::handle method, PyObject* self) {
+  const auto value = PyLong_AsUnsignedLongLong(call(method, self).ptr());
+  throw_if(PyErr_Occurred() != nullptr);
+  return value;
+}
+
+bool is_host(dlpack::Device device) {
+  return device.type == dlpack::kCpu || device.type == dlpack::kCudaHost ||
+         device.type == dlpack::kRocmHost;
+}
+
+}  // namespace
+
+StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse)
+    : torch_(*torch_or_import()),
+      storage_type_(torch_.module.attr("UntypedStorage")),
+      nbytes_of_(storage_type_.attr("nbytes")),
+      data_ptr_of_(storage_type_.attr("data_ptr")),
+      mirror_(std::move(mirror)),
+      is_shared_(is_shared),
+      reuse_(reuse),
+      self_(std::make_shared<StagedStorages*>(this)) {
+  forget_ = nb::cpp_function([self = self_](nb::handle weak) {
+    if (*self != nullptr) (*self)->forget(weak.ptr());
+  });
+}
+
+StagedStorages::~StagedStorages() {
+  *self_ = nullptr;
+  clear();
+}
+
+void StagedStorages::forget(PyObject* weak) {
+  const auto source = sources_.find(weak);
+  if (source == sources_.end()) return;
+  expected_.clear();
+  met_.clear();
+  // Dropping what it holds may run finalizers, which may come here again.
+  const auto gone = table_.extract(source->second);
+  sources_.erase(source);
+}
+
+void StagedStorages::clear() {
+  pending_.clear();
+  undo_.clear();
+  expected_.clear();
+  met_.clear();
+  segment_.reset();
+  std::unordered_map<PyObject*, Staged> gone;
+  gone.swap(table_);
+  sources_.clear();
+}
+
+void StagedStorages::begin() {
+  ++call_;
+  expected_.swap(met_);
+  met_.clear();
+  next_ = 0;
+  segment_.reset();
+  segments_nbytes_ = 0;
+}
+
+StagedStorages::Staged StagedStorages::make(nb::handle storage) {
+  Staged staged;
+  staged.source = storage.ptr();
+  staged.weak = steal_or_throw(PyWeakref_NewRef(storage.ptr(), forget_.ptr()));
+  staged.nbytes = number(nbytes_of_, storage.ptr());
+  staged.is_host = text_of(nb::str(storage.attr("device").attr("type"))) == "cpu";
+  staged.from = reinterpret_cast<const std::byte*>(number(data_ptr_of_, storage.ptr()));
+  staged.made = call_;
+  place(staged);
+  return staged;
+}
+
+void StagedStorages::place(Staged& staged) {
+  const auto nbytes = staged.nbytes;
+  if (!is_shared_ || nbytes == 0 || nbytes >= kOwnSegmentNbytes) {
+    staged.home = std::make_shared<Home>(mirror_->take(nbytes));
+    staged.offset = 0;
+    return import(*staged.home);
+  }
+  // Segments of an earlier call are not added to: what lives long would keep
+  // what is made anew at each call.
+  if (!segment_ || segment_used_ + nbytes > segment_->buffer->nbytes) {
+    const auto size = std::clamp(segments_nbytes_, kMinSegmentNbytes, kMaxSegmentNbytes);
+    segment_ = std::make_shared<Home>(mirror_->take(std::max(size, nbytes)));
+    segments_nbytes_ += segment_->buffer->nbytes;
+    segment_used_ = 0;
+    import(*segment_);
+  }
+  staged.home = segment_;
+  staged.offset = segment_used_;
+  segment_used_ += (nbytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+void StagedStorages::import(Home& home) {
+  const auto& buffer = *home.buffer;
+  if (buffer.nbytes == 0) {
+    home.storage = is_shared_ ? storage_type_.attr("_new_shared")(0, nb::arg("device") = "cpu")
+                              : storage_type_(0, nb::arg("device") = "cpu");
+  } else if (buffer.fd >= 0) {
+    home.storage = storage_type_.attr("_new_shared_fd_cpu")(buffer.fd, buffer.nbytes);
+    home.torch_address = number(data_ptr_of_, home.storage.ptr());
+    home.looked = call_;
+  } else {
+    const auto flat = torch_over(torch_, buffer.data, {dlpack::kUInt, 8, 1},
+                                 {static_cast<std::int64_t>(buffer.nbytes)}, {1}, home.buffer);
+    home.storage = call(torch_.untyped_storage, flat.ptr());
+  }
+}
+
+StagedStorages::Staged& StagedStorages::entry_of(nb::handle storage) {
+  auto found = table_.find(storage.ptr());
+  if (found == table_.end()) {
+    auto staged = make(storage);
+    sources_[staged.weak.ptr()] = storage.ptr();
+    found = table_.emplace(storage.ptr(), std::move(staged)).first;
+  }
+  return found->second;
+}
+
+// `is_same`: a tensor over it lies where it lay, so the storage does, too.
+void StagedStorages::ask(Staged& staged, bool is_same) {
+  if (staged.call == call_) return;
+  if (staged.made != call_) refresh(staged, is_same);
+  staged.call = call_;
+  if (staged.nbytes == 0) return;
+  pending_.push_back({{staged.from, staged.to(), staged.nbytes},
+                      nb::borrow(staged.source),
+                      staged.is_host,
+                      staged.made == call_,
+                      staged.is_host ? nb::object() : staged.home->storage,
+                      staged.offset});
+}
+
+void StagedStorages::refresh(Staged& staged, bool is_same) {
+  if (number(nbytes_of_, staged.source) != staged.nbytes) {
+    // Resized: the old result stays what it is.
+    auto anew = make(staged.source);
+    sources_.erase(staged.weak.ptr());
+    sources_[anew.weak.ptr()] = staged.source;
+    expected_.clear();
+    met_.clear();
+    staged = std::move(anew);
+    return;
+  }
+  if (!is_same) {
+    const auto* from = reinterpret_cast<const std::byte*>(number(data_ptr_of_, staged.source));
+    if (from != staged.from) {
+      staged.views.clear();
+      expected_.clear();
+      met_.clear();
+    }
+    staged.from = from;
+  }
+  if (find(*staged.home, staged.nbytes)) return;
+  staged.views.clear();
+  expected_.clear();
+  met_.clear();
+  place(staged);
+}
+
+// Somebody may have moved the storage of a result into other memory, as sending
+// it to another process can do. It is written where it is now. False when it
+// has become too small for that.
+bool StagedStorages::find(Home& home, std::uint64_t nbytes) {
+  if (!home.storage.is_valid()) {
+    import(home);
+  } else if (home.is_shared() && home.looked != call_) {
+    home.looked = call_;
+    if (number(data_ptr_of_, home.storage.ptr()) != home.torch_address) {
+      // All who lie in it go on there.
+      home.address = reinterpret_cast<std::byte*>(number(data_ptr_of_, home.storage.ptr()));
+      home.torch_address = reinterpret_cast<std::uintptr_t>(home.address);
+    }
+  } else if (home.buffer && !home.is_shared() && home.buffer.use_count() == 1) {
+    home.buffer.reset();
+  }
+  if (home.buffer) return true;
+  if (number(nbytes_of_, home.storage.ptr()) != nbytes) return false;
+  home.address = reinterpret_cast<std::byte*>(number(data_ptr_of_, home.storage.ptr()));
+  return true;
+}
+
+// A neighbour in the last call is the neighbour in this one, as a rule.
+StagedStorages::Expected* StagedStorages::expectation(PyObject* x, const dlpack::Tensor& lent) {
+  if (next_ >= expected_.size()) return nullptr;
+  auto& e = expected_[next_];
+  if (e.tensor != x || e.view >= e.staged->views.size()) return nullptr;
+  return e.staged->views[e.view].fits(lent, x) ? &e : nullptr;
+}
+
+nb::object StagedStorages::stage(PyObject* x) {
+  dlpack::Tensor lent;
+  if (torch_.api == nullptr || torch_.api->lend_from_object(x, &lent) != 0) {
+    PyErr_Clear();
+    return {};
+  }
+  if (lent.data == nullptr || has_lazy_bit(torch_, x, lent.dtype)) return {};
+  Expected met{x, nullptr, 0};
+  if (const auto* e = expectation(x, lent)) {
+    // The same object over the same bytes: its storage need not be asked for.
+    met = *e;
+  } else {
+    const auto storage = call(torch_.untyped_storage, x);
+    met.staged = &entry_of(storage);
+    const auto& views = met.staged->views;
+    const auto fits = [&](const View& v) { return v.fits(lent, x); };
+    met.view =
+        static_cast<std::size_t>(std::find_if(views.begin(), views.end(), fits) - views.begin());
+  }
+  ++next_;
+  auto& staged = *met.staged;
+  if (staged.made == call_ && staged.call != call_) staged.is_host = is_host(lent.device);
+  ask(staged, met.view < staged.views.size());
+  // It may have been placed anew.
+  if (met.view >= staged.views.size()) {
+    make_view(staged, x, lent);
+    met.view = staged.views.size() - 1;
+  }
+  auto& view = staged.views[met.view];
+  view.call = call_;
+  met_.push_back(met);
+  return alias_of(view.tensor);
+}
+
+void StagedStorages::make_view(Staged& staged, PyObject* x, const dlpack::Tensor& lent) {
+  if (staged.views.size() >= kManyViews) {
+    expected_.clear();
+    met_.clear();
+    std::erase_if(staged.views, [&](const View& v) { return v.call + 1 < call_; });
+  }
+  View view;
+  view.data = data_of(lent);
+  view.type = lent.dtype;
+  view.geometry = Geometry(lent);
+  view.dtype = dtype_object(x);
+  const auto item = std::uint64_t{lent.dtype.bits} * lent.dtype.lanes / 8;
+  const auto offset = static_cast<std::uint64_t>(view.data - staged.from);
+  view.tensor =
+      torch_view_of(torch_, staged.home->storage, view.dtype, (staged.offset + offset) / item,
+                    view.geometry.shape(), view.geometry.strides());
+  staged.views.push_back(std::move(view));
+}
+
+std::pair<nb::object, std::uint64_t> StagedStorages::stage_storage(nb::handle storage) {
+  auto& staged = entry_of(storage);
+  ask(staged, false);
+  return {staged.home->storage, staged.offset};
+}
+
+}  // namespace understudy::python

@@ -1,0 +1,142 @@
+#include "understudy/mirror.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "understudy/error.h"
+
+namespace understudy {
+namespace {
+
+class EachMemory : public testing::TestWithParam<Memory> {};
+INSTANTIATE_TEST_SUITE_P(Mirror, EachMemory, testing::Values(Memory::pageable, Memory::shared));
+
+TEST(Mirror, PrivateBuffersOfASizeAreUsedAgain) {
+  Mirror mirror;
+  auto first = mirror.take(5000);
+  const auto* data = first->data;
+  EXPECT_EQ(first->nbytes, 5000u);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(data) % 64, 0u);
+  const auto second = mirror.take(5000);
+  EXPECT_NE(second->data, data);  // the first is still held
+  first.reset();
+  EXPECT_NE(mirror.take(5001)->data, data);  // another size
+  EXPECT_EQ(mirror.take(5000)->data, data);
+}
+
+TEST_P(EachMemory, CopiesOfEverySize) {
+  Mirror mirror({.memory = GetParam(), .threads = 3});
+  std::vector<std::vector<std::byte>> sources;
+  std::vector<std::shared_ptr<const Buffer>> buffers;
+  std::vector<ByteCopy> copies;
+  for (const std::size_t n : {1u, 63u, 64u, 4096u, 262143u, 262144u, 262209u, 5242881u, 0u, 7u}) {
+    auto& source = sources.emplace_back(n);
+    for (std::size_t i = 0; i < n; ++i) source[i] = static_cast<std::byte>(i * 31 + n);
+    buffers.push_back(mirror.take(n));
+    copies.push_back({source.data(), buffers.back()->data, n});
+  }
+  mirror.copy(copies);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i].empty()) continue;
+    EXPECT_EQ(std::memcmp(buffers[i]->data, sources[i].data(), sources[i].size()), 0) << i;
+  }
+}
+
+TEST_P(EachMemory, CopiesBetweenAnyAddresses) {
+  Mirror mirror({.memory = GetParam()});
+  constexpr std::size_t kNbytes = 300000;
+  std::vector<std::byte> source(kNbytes + 64);
+  for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(i * 7);
+  const auto buffer = mirror.take(kNbytes + 64);
+  for (const std::size_t from : {0u, 1u, 33u}) {
+    for (const std::size_t to : {0u, 5u, 63u}) {
+      std::memset(buffer->data, 0xee, buffer->nbytes);
+      mirror.copy({{source.data() + from, buffer->data + to, kNbytes}});
+      EXPECT_EQ(std::memcmp(buffer->data + to, source.data() + from, kNbytes), 0);
+      if (to > 0) {
+        EXPECT_EQ(buffer->data[to - 1], std::byte{0xee});
+      }
+      EXPECT_EQ(buffer->data[to + kNbytes], std::byte{0xee});
+    }
+  }
+}
+
+TEST(Mirror, SharedBuffersAreNeverUsedAgain) {
+  Mirror mirror({.memory = Memory::shared});
+  mirror.take(5000).reset();
+  EXPECT_EQ(mirror.nbytes(), 0u);
+}
+
+TEST(Mirror, BuffersThatEndAfterClearAreNotKept) {
+  Mirror mirror;
+  auto held = mirror.take(100);
+  mirror.clear();
+  held.reset();
+  EXPECT_EQ(mirror.nbytes(), 0u);
+  mirror.take(100).reset();
+  EXPECT_EQ(mirror.nbytes(), 100u);
+}
+
+TEST(Mirror, FreeBuffersGoAfterTheSecondTrim) {
+  Mirror mirror;
+  auto held = mirror.take(100);
+  mirror.take(200).reset();
+  EXPECT_EQ(mirror.nbytes(), 300u);
+  mirror.trim();
+  EXPECT_EQ(mirror.nbytes(), 300u);  // freed in this round
+  mirror.trim();
+  EXPECT_EQ(mirror.nbytes(), 100u);
+  held.reset();
+  mirror.clear();
+  EXPECT_EQ(mirror.nbytes(), 0u);
+}
+
+TEST_P(EachMemory, BuffersOutliveTheirMirror) {
+  std::shared_ptr<const Buffer> buffer;
+  {
+    Mirror mirror({.memory = GetParam()});
+    buffer = mirror.take(1 << 20);
+  }
+  std::memset(buffer->data, 1, buffer->nbytes);
+  std::thread([b = std::move(buffer)]() mutable { b.reset(); }).join();
+}
+
+TEST_P(EachMemory, MoreThanThereIsIsAnErrorThatSaysHowMuch) {
+  Mirror mirror({.memory = GetParam()});
+  try {
+    mirror.take(std::uint64_t{1} << 50);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::no_space);
+    EXPECT_NE(std::string(e.what()).find("are missing"), std::string::npos) << e.what();
+  }
+  EXPECT_EQ(mirror.nbytes(), 0u);
+}
+
+TEST(Mirror, SharedBuffersCanBeMappedByTheirDescriptor) {
+  Mirror mirror({.memory = Memory::shared});
+  const auto buffer = mirror.take(10000);
+  ASSERT_GE(buffer->fd, 0);
+  const char text[] = "seen through both";
+  mirror.copy({{reinterpret_cast<const std::byte*>(text), buffer->data, sizeof text}});
+  void* other = mmap(nullptr, 10000, PROT_READ, MAP_SHARED, buffer->fd, 0);
+  ASSERT_NE(other, MAP_FAILED);
+  EXPECT_STREQ(static_cast<const char*>(other), text);
+  munmap(other, 10000);
+}
+
+TEST(Mirror, PinnedMemoryIsRefusedByName) {
+  try {
+    Mirror mirror({.memory = Memory::pinned});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::unsupported);
+  }
+}
+
+}  // namespace
+}  // namespace understudy
