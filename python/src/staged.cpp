@@ -88,6 +88,8 @@ void StagedStorages::begin() {
   next_ = 0;
   segment_.reset();
   segments_nbytes_ = 0;
+  if (reuse_ == Reuse::lease) lease_ = std::make_shared<char>();
+  shared_leases_.clear();
 }
 
 StagedStorages::Staged StagedStorages::make(nb::handle storage) {
@@ -133,8 +135,13 @@ void StagedStorages::import(Home& home) {
     home.torch_address = number(data_ptr_of_, home.storage.ptr());
     home.looked = call_;
   } else {
+    struct Owned {
+      std::shared_ptr<const Buffer> buffer;
+      std::shared_ptr<void> lease;
+    };
     const auto flat = torch_over(torch_, buffer.data, {dlpack::kUInt, 8, 1},
-                                 {static_cast<std::int64_t>(buffer.nbytes)}, {1}, home.buffer);
+                                 {static_cast<std::int64_t>(buffer.nbytes)}, {1},
+                                 std::make_shared<Owned>(Owned{home.buffer, lease_}));
     home.storage = call(torch_.untyped_storage, flat.ptr());
   }
 }

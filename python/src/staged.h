@@ -89,6 +89,10 @@ class StagedStorages {
   std::size_t next_ = 0;
   std::vector<Pending> pending_;
   std::vector<Undo> undo_;
+  // Of the results of the last call, when they lease: what private storages
+  // hold, and weak references to shared ones.
+  std::shared_ptr<void> lease_;
+  std::vector<nb::object> shared_leases_;
 };
 
 }  // namespace understudy::python

@@ -65,7 +65,11 @@ void StagedStorages::end() {
     met_.clear();
     for (auto& [source, staged] : table_) {
       staged.views.clear();
-      staged.home->release();
+      auto& home = *staged.home;
+      if (home.storage.is_valid() && home.is_shared()) {
+        shared_leases_.push_back(steal_or_throw(PyWeakref_NewRef(home.storage.ptr(), nullptr)));
+      }
+      home.storage.reset();
     }
   }
   mirror_->trim();
@@ -86,8 +90,11 @@ void StagedStorages::fail() {
 }
 
 bool StagedStorages::is_leased() const {
-  return std::any_of(table_.begin(), table_.end(),
-                     [](const auto& entry) { return entry.second.home->is_leased(); });
+  const auto is_alive = [](const nb::object& weak) {
+    return PyWeakref_GetObject(weak.ptr()) != Py_None;
+  };
+  return lease_.use_count() > 1 ||
+         std::any_of(shared_leases_.begin(), shared_leases_.end(), is_alive);
 }
 
 }  // namespace understudy::python

@@ -13,10 +13,6 @@ inline nb::object dtype_object(PyObject* tensor) {
   return get_attribute(tensor, name);
 }
 
-inline bool is_alive(nb::handle weak) {
-  return weak.is_valid() && PyWeakref_GetObject(weak.ptr()) != Py_None;
-}
-
 // DLPack shows torch's narrow integers as these.
 inline bool is_ambiguous(dlpack::DataType type) {
   return type.bits == 8 && (type.code == dlpack::kInt || type.code == dlpack::kUInt);
@@ -64,20 +60,8 @@ struct StagedStorages::Home {
       : buffer(std::move(taken)), address(buffer->data) {}
 
   bool is_shared() const { return buffer && buffer->fd >= 0; }
-  void release() {
-    if (storage.is_valid() && is_shared()) {
-      weak = steal_or_throw(PyWeakref_NewRef(storage.ptr(), nullptr));
-    }
-    storage.reset();
-  }
-  bool is_leased() const {
-    if (!buffer || buffer->nbytes == 0) return false;
-    return is_shared() ? is_alive(weak) : buffer.use_count() > 1;
-  }
-
   std::shared_ptr<const Buffer> buffer;  // torch's storage owns it too while it lies there
   nb::object storage;
-  nb::object weak;                  // to the storage of a lease
   std::byte* address;               // where C++ writes
   std::uint64_t torch_address = 0;  // where torch has mapped a shared one
   std::uint64_t looked = 0;         // in which call whether it is still there
