@@ -15,7 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from suite import machine, report, restore, save, stage, states
+from suite import drop_in, machine, report, restore, save, stage, states
 from suite.measure import Target, Workload
 from suite.roofs import Roofs
 
@@ -23,6 +23,10 @@ _BUILD = Path(__file__).resolve().parent.parent / "build"
 _TARGETS = [
     Target("stage large tensors, steady", stage.OURS, stage.PEER, 1.0),
     Target("stage small tensors, steady", stage.OURS, stage.PEER, 5.0),
+    Target("drop-in large tensors, steady", drop_in.OURS, drop_in.PEER, 1.3),
+    Target("drop-in small tensors, steady", drop_in.OURS, drop_in.PEER, 15.0),
+    Target("drop-in large tensors, first", drop_in.OURS, drop_in.PEER, 2.5),
+    Target("drop-in large tensors, first shared", drop_in.OURS_SHARED, drop_in.PEER_SHARED, 3.0),
     Target("save, durable", save.OURS_STEP, save.TORCH, 1.0),
     Target("resume in place, warm page cache", restore.OURS, restore.TORCH, 1.0),
 ]
@@ -58,9 +62,14 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
         sys.stdout.flush()
         gc.collect()  # a peer's buffers go before the next workload needs the memory
 
-    show(stage.bench_stage("small tensors", states.small(options.small), roofs, repetitions))
+    small = states.small(options.small)
+    show(stage.bench_stage("small tensors", small, roofs, repetitions))
+    show(drop_in.bench_drop_in("small tensors", small, roofs, repetitions))
+    show([drop_in.bench_module(roofs, repetitions, options.small // 8)])
+    del small
     state = states.large(int(options.gib * 2**30))
     show(stage.bench_stage("large tensors", state, roofs, repetitions))
+    show(drop_in.bench_drop_in("large tensors", state, roofs, repetitions))
     show([save.bench_save(state, folder, roofs, repetitions)])
     show([save.bench_blocked(state, folder, roofs, repetitions)])
     show(restore.bench_restore(state, folder, roofs, repetitions))

@@ -25,6 +25,8 @@ class Loadable {
   virtual ~Loadable() = default;
   /// Says in one sentence why `state` cannot be loaded, or nothing when it can.
   /// Called for all objects before the first `load`. Must not change anything.
+  /// The tensors in it have their types and shapes; their bytes are not there
+  /// yet, and read as zeros.
   virtual std::string check(const Value& state) = 0;
   /// Takes the state. Its tensors are private memory that may be kept.
   virtual void load(const Value& state) = 0;

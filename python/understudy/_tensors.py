@@ -55,7 +55,7 @@ def stage_tensor(
     except (Error, RecursionError, MemoryError):
         raise
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as cause:
-        _refuse(x, place, f"and torch says: {cause}", cause)
+        _refuse(x, place, f"torch says: {cause}", cause)
 
 
 def _stage(x: torch.Tensor, parts: Parts) -> torch.Tensor:
@@ -64,13 +64,13 @@ def _stage(x: torch.Tensor, parts: Parts) -> torch.Tensor:
     if _is_sharded(x):
         return _stage_sharded(x, parts)
     if hasattr(x, "materialize") and torch.nn.parameter.is_lazy(x):
-        _refuse(x, parts.place, "an uninitialised parameter of a lazy module")
+        _refuse(x, parts.place, "it is an uninitialised parameter of a lazy module")
     if x.is_nested:
-        _refuse(x, parts.place, "a nested tensor")
+        _refuse(x, parts.place, "it is a nested tensor")
     if x.is_meta:
-        _refuse(x, parts.place, "on the device 'meta', which has no values")
+        _refuse(x, parts.place, "it is on the device 'meta', which has no values")
     if torch._C._functorch.is_functorch_wrapped_tensor(x) or torch._is_functional_tensor(x):
-        _refuse(x, parts.place, "inside a transformation of functions")
+        _refuse(x, parts.place, "it is inside a transformation of functions")
     if x.layout is torch.sparse_coo:
         return torch.sparse_coo_tensor(
             parts.stage(x._indices()),
@@ -90,7 +90,7 @@ def _stage(x: torch.Tensor, parts: Parts) -> torch.Tensor:
             check_invariants=False,
         )
     if x.layout is not torch.strided:
-        _refuse(x, parts.place, f"of layout {x.layout}")
+        _refuse(x, parts.place, f"it is of layout {x.layout}")
     if x.is_conj() or x.is_neg():
         # Others read bytes and not bits: the values themselves, in memory of their own.
         return parts.tensor(x.detach().resolve_conj().resolve_neg())
@@ -106,10 +106,10 @@ def _stage_strided(x: torch.Tensor, parts: Parts) -> torch.Tensor:
         last = sum((n - 1) * stride for n, stride in zip(x.size(), x.stride(), strict=True))
         needed = int(x.storage_offset() + last + 1) * x.element_size()
     if storage.nbytes() < needed:
-        reason = f"over a storage that was resized to {storage.nbytes()} of {needed} bytes"
+        reason = f"its storage was resized to {storage.nbytes()} of {needed} bytes"
         _refuse(x, parts.place, reason)
     if needed > 0 and storage.data_ptr() == 0:
-        _refuse(x, parts.place, "without memory of its own")
+        _refuse(x, parts.place, "it has no memory of its own")
     staged, offset = parts.stage_storage(storage)
     y = _empty_like(x)
     first = offset // x.element_size() + x.storage_offset()
@@ -194,6 +194,6 @@ def wait_for_trainer(device: torch.device) -> None:
 
 def _refuse(x: Any, place: str, what: str, cause: Exception | None = None) -> NoReturn:
     name = f"{type(x).__module__}.{type(x).__qualname__}"
-    error = Error(f"the tensor {place} cannot be staged: it is a {name} {what}")
+    error = Error(f"the tensor {place} ({name}) cannot be staged: {what}")
     error.code = "unsupported"
     raise error from cause

@@ -82,10 +82,10 @@ class StateDictStager:
     next call writes the same buffer again, so what an earlier call returned changes with it. For
     copies that nobody overwrites see ``understudy.Stager`` and ``understudy.dcp.AsyncStager``.
 
-    pin_memory: page-lock the copies, for faster copies from CUDA devices. Without CUDA it warns
-        and is off.
+    pin_memory: to page-lock the copies, for faster copies from CUDA devices. Not in this version:
+        it warns and is off.
     share_memory: copies in shared memory, which ``torch.multiprocessing`` sends without copying.
-    pin_memory_min_bytes: smaller copies are not pinned.
+    pin_memory_min_bytes: smaller copies would not be pinned.
 
     One call at a time: a second thread waits. The caller sees to it that nobody writes the state
     while a call runs. A call that fails leaves earlier results as they were, and its message says
@@ -105,10 +105,12 @@ class StateDictStager:
         torch = importlib.import_module("torch")
         self._no_grad = torch.no_grad
         self._inference_mode = torch.inference_mode
-        if pin_memory and not torch.cuda.is_available():
+        if pin_memory:
+            reason = "is not in this version"
+            if not torch.cuda.is_available():
+                reason = "requires CUDA, but CUDA is not available"
             warnings.warn(
-                "Ignoring pin_memory flag for checkpoint staging as pinning memory requires CUDA, "
-                "but CUDA is not available.",
+                "Ignoring pin_memory flag for checkpoint staging as pinning memory " + reason,
                 stacklevel=2,
             )
             pin_memory = False

@@ -48,7 +48,6 @@ class CheckpointerState {
     std::lock_guard lock(mutex_);
     return tickets_;
   }
-  memory::Lease reading_image(std::uint64_t nbytes);
 
   HomeProcess home_;
   StagerState stager_;
@@ -244,16 +243,6 @@ Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
   });
 }
 
-memory::Lease CheckpointerState::reading_image(std::uint64_t nbytes) {
-  try {
-    return stager_.lease(nbytes);
-  } catch (const Error& e) {
-    // Closed, or all images are being written: one of our own does as well.
-    if (e.code() != ErrorCode::busy && e.code() != ErrorCode::closed) throw;
-    return std::make_shared<memory::Image>(nbytes);
-  }
-}
-
 std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& how) {
   ResumeReport report;
   report.source = "disk";
@@ -269,10 +258,7 @@ std::optional<std::int64_t> CheckpointerState::resume(Value& state, const Resume
       if (!folder) return {};
       with_newest_whole(options.directory, folder->step, [&] {
         const auto reader = store::open_step(*folder);
-        // At least a byte, because empty mappings are not.
-        const auto image = reading_image(std::max<std::uint64_t>(reader.header().data_nbytes, 1));
-        restore::resume_into(reader, state, image, options.allow_pickle, readers_,
-                             stager_.workers());
+        restore::resume_into(reader, state, options.allow_pickle, readers_, stager_.workers());
       });
     } catch (const DamagedStep& e) {
       if (how.on_damage == OnDamage::error || how.step) throw;

@@ -152,6 +152,20 @@ AnonymousMapping::~AnonymousMapping() {
   calls().munmap(data_, nbytes_);
 }
 
+ReservedAddresses::ReservedAddresses(std::uint64_t nbytes) : nbytes_(nbytes) {
+  void* data =
+      calls().mmap(nullptr, nbytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) {
+    fail(ErrorCode::no_space, "cannot reserve {} bytes of addresses: {}", nbytes,
+         std::strerror(errno));
+  }
+  data_ = static_cast<std::byte*>(data);
+}
+
+ReservedAddresses::~ReservedAddresses() {
+  calls().munmap(data_, nbytes_);
+}
+
 void populate(std::byte* data, std::uint64_t nbytes) noexcept {
 #if defined(MADV_POPULATE_WRITE)
   const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));

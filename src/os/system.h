@@ -52,6 +52,22 @@ class AnonymousMapping {
   std::uint64_t nbytes_ = 0;
 };
 
+/// Addresses that belong to nobody else, without memory behind them. Reading
+/// gives zeros.
+class ReservedAddresses {
+ public:
+  explicit ReservedAddresses(std::uint64_t nbytes);
+  ~ReservedAddresses();
+  ReservedAddresses(const ReservedAddresses&) = delete;
+  ReservedAddresses& operator=(const ReservedAddresses&) = delete;
+
+  std::byte* data() const noexcept { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::uint64_t nbytes_ = 0;
+};
+
 /// Makes the pages of [data, data + nbytes) at once and not fault by fault.
 /// Only a hint; it changes no bytes.
 void populate(std::byte* data, std::uint64_t nbytes) noexcept;

@@ -132,12 +132,6 @@ Value load(const store::ShardReader& reader, const LoadFileOptions& options, Wor
   return Loader(reader, options).load(readers);
 }
 
-void read_all(const store::ShardReader& reader, std::byte* out, WorkerPool& readers) {
-  readers.run(format::block_count(reader.header().data_nbytes), [&](std::uint64_t b, int) {
-    reader.read_block(b, {out + b * kBlockNbytes, reader.block_nbytes(b)});
-  });
-}
-
 }  // namespace understudy::restore
 
 namespace understudy {

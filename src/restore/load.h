@@ -19,7 +19,4 @@ inline constexpr int kReadThreads = 8;
 /// unless options.verify is false.
 Value load(const store::ShardReader& reader, const LoadFileOptions& options, WorkerPool& readers);
 
-/// Reads and verifies the whole data section to `out`, which has room for it.
-void read_all(const store::ShardReader& reader, std::byte* out, WorkerPool& readers);
-
 }  // namespace understudy::restore

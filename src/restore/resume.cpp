@@ -1,25 +1,55 @@
 #include "restore/resume.h"
 
+#include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/error.h"
+#include "os/system.h"
 #include "restore/decode.h"
-#include "restore/load.h"
 #include "restore/match.h"
+#include "restore/scatter.h"
+#include "value/extents.h"
 
 namespace understudy::restore {
 namespace {
 
-// Gives objects memory of their own: they may keep it, and the image is reused.
+// Stands for the data section: its addresses say which bytes of the file are
+// meant, and nothing is ever written there.
+class Addresses {
+ public:
+  Addresses(const store::ShardReader& reader)
+      : nbytes_(reader.header().data_nbytes),
+        reserved_(std::make_shared<os::ReservedAddresses>(std::max<std::uint64_t>(nbytes_, 1))) {}
+
+  std::shared_ptr<const Storage> storage(const format::Entry& entry) const {
+    return std::make_shared<Storage>(reserved_->data() + entry.begin, entry.nbytes(), reserved_);
+  }
+  bool contains(const Tensor& t) const {
+    const auto* at = t.storage()->data();
+    return at >= reserved_->data() && at <= reserved_->data() + nbytes_ &&
+           t.storage()->nbytes() > 0;
+  }
+  std::uint64_t offset(const std::byte* at) const {
+    return static_cast<std::uint64_t>(at - reserved_->data());
+  }
+
+ private:
+  std::uint64_t nbytes_;
+  std::shared_ptr<os::ReservedAddresses> reserved_;
+};
+
+// Gives tensors that only stand for bytes of the file memory of their own.
 class PrivateCopies {
  public:
-  // The same tree over new storages, which are filled by copy_all.
+  explicit PrivateCopies(const Addresses& file) : file_(file) {}
+
+  // The same tree over new storages, which are filled from `destinations`.
   Value replace(const Value& node) {
     switch (node.type()) {
       case Value::Type::tensor: {
-        const auto& t = node.as_tensor();
-        Tensor own(storage_for(t.storage()), t.dtype(), t.shape(), t.strides(), t.byte_offset());
-        return Value(std::move(own)).with_kind(node.kind(), node.extra());
+        if (!file_.contains(node.as_tensor())) return node;
+        return Value(replace(node.as_tensor())).with_kind(node.kind(), node.extra());
       }
       case Value::Type::dict: {
         Value::Pairs pairs;
@@ -38,14 +68,16 @@ class PrivateCopies {
     }
   }
 
-  void copy_all(WorkerPool& workers) const {
-    std::vector<transfer::TensorCopy> copies;
+  Tensor replace(const Tensor& t) {
+    return {storage_for(t.storage()), t.dtype(), t.shape(), t.strides(), t.byte_offset()};
+  }
+
+  std::vector<Destination> destinations() const {
+    std::vector<Destination> all;
     for (const auto& [from, to] : storages_) {
-      const Dims shape{static_cast<std::int64_t>(to->nbytes())};
-      copies.push_back(
-          {Tensor::borrow(from->data(), DType::u8, shape), Tensor(to, DType::u8, shape)});
+      all.push_back({file_.offset(from->data()), to->nbytes(), to->data()});
     }
-    transfer::copy_tensors(copies, workers);
+    return all;
   }
 
  private:
@@ -55,24 +87,53 @@ class PrivateCopies {
     return to;
   }
 
+  const Addresses& file_;
   std::map<std::shared_ptr<const Storage>, std::shared_ptr<const Storage>> storages_;
 };
 
+// The copies that are plain runs go straight to their tensors; the others
+// (strides, tensors that share memory) by way of private memory.
+void overwrite(const store::ShardReader& reader, const Addresses& file,
+               const std::vector<transfer::TensorCopy>& copies, WorkerPool& readers,
+               WorkerPool& copiers) {
+  std::vector<const Tensor*> targets;
+  for (const auto& c : copies) targets.push_back(&c.to);
+  const auto placements = value::find_extents(targets).placements;
+  std::map<std::uint32_t, int> members;
+  for (const auto& p : placements) ++members[p.extent];
+  PrivateCopies own(file);
+  std::vector<Destination> destinations;
+  std::vector<transfer::TensorCopy> others;
+  for (std::size_t i = 0; i < copies.size(); ++i) {
+    const auto& [from, to] = copies[i];
+    if (to.numel() == 0) continue;
+    if (members[placements[i].extent] == 1 && from.is_contiguous() && to.is_contiguous()) {
+      destinations.push_back({file.offset(from.data()), to.nbytes(), to.data()});
+    } else {
+      others.push_back({own.replace(from), to});
+    }
+  }
+  for (const auto& d : own.destinations()) destinations.push_back(d);
+  scatter(reader, std::move(destinations), readers);
+  transfer::copy_tensors(others, copiers);
+}
+
 }  // namespace
 
-void resume_into(const store::ShardReader& reader, Value& state, const memory::Lease& image,
-                 bool allow_pickle, WorkerPool& readers, WorkerPool& copiers) {
+void resume_into(const store::ShardReader& reader, Value& state, bool allow_pickle,
+                 WorkerPool& readers, WorkerPool& copiers) {
   // 1. Every byte, verified.
-  auto* data = image->data();
-  read_all(reader, data, readers);
+  verify_all(reader, readers);
   const auto& entries = reader.header().entries;
+  const Addresses file(reader);
   const EntryMemory memory{
+      [&](std::uint32_t e) { return file.storage(entries[e]); },
       [&](std::uint32_t e) {
-        return std::make_shared<Storage>(data + entries[e].begin, entries[e].nbytes(), image);
-      },
-      [&](std::uint32_t e) {
-        return std::string(reinterpret_cast<const char*>(data + entries[e].begin),
-                           entries[e].nbytes());
+        std::string bytes(entries[e].nbytes(), '\0');
+        scatter(reader,
+                {{entries[e].begin, bytes.size(), reinterpret_cast<std::byte*>(bytes.data())}},
+                readers);
+        return bytes;
       }};
   const auto saved = decode_state(reader, memory, {}, allow_pickle);
 
@@ -84,15 +145,23 @@ void resume_into(const store::ShardReader& reader, Value& state, const memory::L
   }
 
   // 3. From here on the caller's state changes.
-  PrivateCopies own;
+  PrivateCopies own(file);
   std::vector<Value> parts;
   for (const auto& part : found.objects) parts.push_back(own.replace(part.saved));
-  own.copy_all(copiers);
+  auto merged = own.replace(found.merged);
+  scatter(reader, own.destinations(), readers);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     found.objects[i].object->load(std::exchange(parts[i], {}));
   }
-  transfer::copy_tensors(found.copies, copiers);
-  state = std::move(found.merged);
+  try {
+    overwrite(reader, file, found.copies, readers, copiers);
+  } catch (const Error& e) {
+    fail(e.code(),
+         "{}; it was whole a moment before, and tensors of the state given have been "
+         "overwritten",
+         e.what());
+  }
+  state = std::move(merged);
 }
 
 }  // namespace understudy::restore

@@ -47,8 +47,6 @@ class StagerState {
 
   /// Captures into an image and returns it complete. `ticket` gets its figures.
   Snapshot capture(const Value& state, TicketState& ticket);
-  /// An image from the pool, for other uses than capture.
-  memory::Lease lease(std::uint64_t nbytes);
   WorkerPool& workers() { return workers_; }
   const StagerOptions& options() const { return options_; }
   void close();

@@ -86,16 +86,6 @@ Snapshot StagerState::capture(const Value& state, TicketState& ticket) {
   return Snapshot(std::make_shared<SnapshotState>(std::move(contents)));
 }
 
-memory::Lease StagerState::lease(std::uint64_t nbytes) {
-  home_.require("a stager");
-  double waited_s = 0;
-  auto image = pool_.lease(nbytes, WhenBusy::error, waited_s);
-  // Whatever is written into it belongs to no layout of ours.
-  std::lock_guard one_at_a_time(mutex_);
-  image->layout_id = next_layout_id_++;
-  return image;
-}
-
 void StagerState::close() {
   if (!home_.is_here()) return;
   pool_.close();

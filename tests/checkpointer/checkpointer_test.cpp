@@ -143,6 +143,38 @@ TEST_F(CheckpointerTest, ObjectsGetMemoryOfTheirOwn) {
   EXPECT_EQ(std::to_integer<int>(model.at("head.weight").as_tensor().data()[0]), 9);
 }
 
+// An object that damages the file between its check and its load.
+class Saboteur : public Loadable {
+ public:
+  explicit Saboteur(fs::path file) : file_(std::move(file)) {}
+  std::string check(const Value&) override {
+    std::fstream out(file_, std::ios::in | std::ios::out | std::ios::binary);
+    out.seekg(-1, std::ios::end);
+    const auto last = static_cast<char>(out.get() ^ 1);
+    out.seekp(-1, std::ios::end);
+    out.put(last);
+    return {};
+  }
+  void load(const Value&) override {}
+
+ private:
+  const fs::path file_;
+};
+
+TEST_F(CheckpointerTest, AFileThatChangesWhileItIsResumedFromIsAnError) {
+  auto ckpt = open();
+  const auto step = ckpt.save(4, training_state(4)).wait();
+  Value::Pairs pairs;
+  const auto given = training_state(9);
+  const auto object = std::make_shared<Saboteur>(step / "shard-00000-of-00001.safetensors");
+  for (const auto& [key, child] : given.pairs()) {
+    pairs.emplace_back(
+        key, key.as_text() == "model" ? Value(Opaque{"Saboteur", {}, {}, object}) : child);
+  }
+  auto state = Value::dict(pairs);
+  expect_error(ErrorCode::corrupt, "is damaged", [&] { ckpt.resume(state); });
+}
+
 TEST_F(CheckpointerTest, WhatDoesNotFitChangesNothing) {
   auto ckpt = open();
   ckpt.save(4, training_state(4)).wait();

@@ -29,8 +29,15 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
     assert list(workloads) == [
         "stage small tensors, first",
         "stage small tensors, steady",
+        "drop-in small tensors, first",
+        "drop-in small tensors, first shared",
+        "drop-in small tensors, steady",
+        "drop-in module.state_dict(), steady",
         "stage large tensors, first",
         "stage large tensors, steady",
+        "drop-in large tensors, first",
+        "drop-in large tensors, first shared",
+        "drop-in large tensors, steady",
         "save, durable",
         "save, loop stopped",
         "resume in place, warm page cache",
@@ -44,7 +51,7 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         for figure in workload["figures"]:
             assert len(figure["seconds"]) == 2, (name, figure["name"])
             assert min(figure["seconds"]) > 0, (name, figure["name"])
-    assert len(whole["targets"]) == 4
+    assert len(whole["targets"]) == 8
     assert all(name in whole["machine"] for name in ("processor", "file system", "kernel"))
 
 
