@@ -9,8 +9,13 @@ nb::object DeepCopier::tensor(PyObject* x, const Path& path) {
   auto y = is_exact ? storages_.stage(x) : nb::object();
   if (!y.is_valid()) y = unusual_tensor(x, path);
   memo_.put(x, y.ptr());
-  attributes(x, y, path);
-  if (!is_exact) slots(x, y, path);
+  // A wrapper's class has made the result from its parts, attributes and all.
+  const bool is_made =
+      !is_exact &&
+      nb::cast<bool>(
+          nb::module_::import_("understudy._tensors").attr("is_made_of_parts")(nb::handle(x)));
+  attributes(x, y, is_made, path);
+  if (!is_exact) slots(x, y, is_made, path);
   return y;
 }
 
@@ -41,11 +46,11 @@ void DeepCopier::attribute(const nb::object& y, PyObject* name, PyObject* value,
   throw_if(PyObject_SetAttr(y.ptr(), name, copy.ptr()) != 0);
 }
 
-void DeepCopier::attributes(PyObject* x, const nb::object& y, const Path& path) {
+void DeepCopier::attributes(PyObject* x, const nb::object& y, bool is_made, const Path& path) {
   static auto* const name = interned("__dict__");
   const auto own = get_attribute(x, name);
   if (PyDict_Size(own.ptr()) == 0) return;
-  // What the class has put there anew, it has staged.
+  // Others' operations may hand the source's own attributes on.
   const auto there = get_attribute(y.ptr(), name);
   const auto items = steal_or_throw(PyDict_Items(own.ptr()));
   for (Py_ssize_t i = 0; i < PyList_Size(items.ptr()); ++i) {
@@ -54,16 +59,14 @@ void DeepCopier::attributes(PyObject* x, const nb::object& y, const Path& path) 
     auto* value = PyTuple_GetItem(item, 1);
     auto* made = PyDict_GetItemWithError(there.ptr(), key);
     throw_if(made == nullptr && PyErr_Occurred() != nullptr);
-    if (made == nullptr || made == value) attribute(y, key, value, path);
+    if (made == nullptr || (made == value && !is_made)) attribute(y, key, value, path);
   }
 }
 
-void DeepCopier::slots(PyObject* x, const nb::object& y, const Path& path) {
+void DeepCopier::slots(PyObject* x, const nb::object& y, bool is_made, const Path& path) {
   const nb::handle source(x);
   const nb::object names =
       nb::module_::import_("understudy._tensors").attr("slots_of")(source.type());
-  const bool is_wrapper =
-      nb::cast<bool>(nb::module_::import_("understudy._tensors").attr("is_wrapper")(source));
   // Not by way of a __getattr__ of the class.
   const auto own = [](PyObject* o, PyObject* name) {
     auto found = nb::steal(PyObject_GenericGetAttr(o, name));
@@ -72,7 +75,7 @@ void DeepCopier::slots(PyObject* x, const nb::object& y, const Path& path) {
   };
   for (const nb::handle name : names) {
     const auto value = own(x, name.ptr());
-    if (!value.is_valid() || (is_wrapper && own(y.ptr(), name.ptr()).is_valid())) continue;
+    if (!value.is_valid() || (is_made && own(y.ptr(), name.ptr()).is_valid())) continue;
     attribute(y, name.ptr(), value.ptr(), path);
   }
 }

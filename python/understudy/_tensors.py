@@ -142,6 +142,11 @@ def is_wrapper(x: torch.Tensor) -> bool:
     return hasattr(x, "__tensor_flatten__") and hasattr(type(x), "__tensor_unflatten__")
 
 
+def is_made_of_parts(x: torch.Tensor) -> bool:
+    """Whether `stage_tensor` lets its class make the result, attributes and all."""
+    return is_wrapper(x) or _is_sharded(x)
+
+
 def _stage_wrapper(x: Any, parts: Parts) -> torch.Tensor:
     names, context = x.__tensor_flatten__()
     inner = {name: parts.stage(getattr(x, name)) for name in names}

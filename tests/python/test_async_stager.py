@@ -311,3 +311,25 @@ def test_d_tensors_keep_their_spec() -> None:
         assert y.to_local().eq(1).all() and y.to_local().is_shared()
     finally:
         dist.destroy_process_group()
+
+
+def test_sharded_tensors(tmp_path) -> None:
+    from torch.distributed._shard import sharded_tensor
+    from torch.distributed._shard.sharding_spec import ChunkShardingSpec
+
+    spec = ChunkShardingSpec(dim=0, placements=["rank:0/cpu"])
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    try:
+        x = sharded_tensor.ones(spec, 8, 4)
+        stager = understudy.dcp.AsyncStager()
+        y = stager.stage({"x": x})["x"]
+        assert type(y) is type(x) and y.size() == x.size() and y.metadata() == x.metadata()
+        saved = dcp.async_save({"x": x}, checkpoint_id=tmp_path / "a", async_stager=stager)
+        x.local_shards()[0].tensor.fill_(7)
+        assert y.local_shards()[0].tensor.eq(1).all()
+        saved.result()
+        target = sharded_tensor.zeros(spec, 8, 4)
+        dcp.load({"x": target}, checkpoint_id=tmp_path / "a")
+        assert target.local_shards()[0].tensor.eq(1).all()
+    finally:
+        dist.destroy_process_group()
