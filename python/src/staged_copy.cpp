@@ -90,9 +90,7 @@ void StagedStorages::fail() {
 }
 
 bool StagedStorages::is_leased() const {
-  const auto is_alive = [](const nb::object& weak) {
-    return PyWeakref_GetObject(weak.ptr()) != Py_None;
-  };
+  const auto is_alive = [](const nb::object& weak) { return !weak().is_none(); };
   return lease_.use_count() > 1 ||
          std::any_of(shared_leases_.begin(), shared_leases_.end(), is_alive);
 }
