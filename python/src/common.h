@@ -40,6 +40,11 @@ inline nb::object get_attribute(PyObject* o, PyObject* name) {
   return steal_or_throw(PyObject_GetAttr(o, name));
 }
 
+/// Calls a method of a type, without looking it up.
+inline nb::object call_method(nb::handle method, PyObject* self) {
+  return steal_or_throw(PyObject_CallFunctionObjArgs(method.ptr(), self, nullptr));
+}
+
 /// UTF-8 of a str; of one with lone surrogates, with those replaced.
 std::string text_of(nb::handle str);
 /// "package.module.Type" of a type.

@@ -53,12 +53,6 @@ PyTypeObject* method_type() {
   return reinterpret_cast<PyTypeObject*>(kept);
 }
 
-nb::handle dispatch_table() {
-  static auto* table =
-      nb::object(nb::module_::import_("copyreg").attr("dispatch_table")).release().ptr();
-  return table;
-}
-
 bool has_text_keys(PyObject* dict) {
   PyObject *key = nullptr, *value = nullptr;
   Py_ssize_t position = 0;

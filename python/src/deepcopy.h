@@ -80,6 +80,9 @@ nb::object optional_attribute(nb::handle o, const char* name);
 /// that looks at no tensors.
 bool is_trusted(nb::handle callable);
 
+/// copyreg.dispatch_table.
+nb::handle dispatch_table();
+
 /// Whether hashing and comparing a key runs no code but Python's own.
 bool is_plain_key(nb::handle key);
 

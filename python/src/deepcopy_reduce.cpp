@@ -107,6 +107,10 @@ bool is_harmless(nb::handle func, nb::handle args) {
 
 }  // namespace
 
+nb::handle dispatch_table() {
+  return copyreg().table;
+}
+
 nb::object DeepCopier::reduced(PyObject* x, const Path& path, bool& is_same) {
   nb::object parts;
   if (has_own_reduce(x)) settle();

@@ -149,9 +149,7 @@ std::optional<DType> dtype_of(dlpack::DataType type) {
 }
 
 bool has_lazy_bit(const Torch& torch, PyObject* tensor, dlpack::DataType type) {
-  const auto says = [&](nb::handle method) {
-    return steal_or_throw(PyObject_CallFunctionObjArgs(method.ptr(), tensor, nullptr)).is(Py_True);
-  };
+  const auto says = [&](nb::handle method) { return call_method(method, tensor).is(Py_True); };
   if (type.code == dlpack::kComplex && says(torch.is_conj)) return true;
   // The imaginary part of a conjugate is a negative view of real type.
   return (type.code == dlpack::kComplex || type.code == dlpack::kFloat) && says(torch.is_neg);

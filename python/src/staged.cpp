@@ -18,10 +18,6 @@ constexpr std::uint64_t kAlignment = 64;
 // More views of one storage than this are looked through for old ones.
 constexpr std::size_t kManyViews = 16;
 
-nb::object call(nb::handle method, PyObject* self) {
-  return steal_or_throw(PyObject_CallFunctionObjArgs(method.ptr(), self, nullptr));
-}
-
 // Shares the storage and nothing else; what is done to it is not done to the other.
 nb::object alias_of(const nb::object& tensor) {
   static auto* const name = interned("data");
@@ -29,14 +25,9 @@ nb::object alias_of(const nb::object& tensor) {
 }
 
 std::uint64_t number(nb::handle method, PyObject* self) {
-  const auto value = PyLong_AsUnsignedLongLong(call(method, self).ptr());
+  const auto value = PyLong_AsUnsignedLongLong(call_method(method, self).ptr());
   throw_if(PyErr_Occurred() != nullptr);
   return value;
-}
-
-bool is_host(dlpack::Device device) {
-  return device.type == dlpack::kCpu || device.type == dlpack::kCudaHost ||
-         device.type == dlpack::kRocmHost;
 }
 
 }  // namespace
@@ -63,18 +54,22 @@ StagedStorages::~StagedStorages() {
 void StagedStorages::forget(PyObject* weak) {
   const auto source = sources_.find(weak);
   if (source == sources_.end()) return;
-  expected_.clear();
-  met_.clear();
+  forget_order();
   // Dropping what it holds may run finalizers, which may come here again.
   const auto gone = table_.extract(source->second);
   sources_.erase(source);
 }
 
+// What it says of entries and views no longer holds.
+void StagedStorages::forget_order() {
+  expected_.clear();
+  met_.clear();
+}
+
 void StagedStorages::clear() {
   pending_.clear();
   undo_.clear();
-  expected_.clear();
-  met_.clear();
+  forget_order();
   segment_.reset();
   std::unordered_map<PyObject*, Staged> gone;
   gone.swap(table_);
@@ -142,7 +137,7 @@ void StagedStorages::import(Home& home) {
     const auto flat = torch_over(torch_, buffer.data, {dlpack::kUInt, 8, 1},
                                  {static_cast<std::int64_t>(buffer.nbytes)}, {1},
                                  std::make_shared<Owned>(Owned{home.buffer, lease_}));
-    home.storage = call(torch_.untyped_storage, flat.ptr());
+    home.storage = call_method(torch_.untyped_storage, flat.ptr());
   }
 }
 
@@ -176,8 +171,7 @@ void StagedStorages::refresh(Staged& staged, bool is_same) {
     auto anew = make(staged.source);
     sources_.erase(staged.weak.ptr());
     sources_[anew.weak.ptr()] = staged.source;
-    expected_.clear();
-    met_.clear();
+    forget_order();
     staged = std::move(anew);
     return;
   }
@@ -185,15 +179,13 @@ void StagedStorages::refresh(Staged& staged, bool is_same) {
     const auto* from = reinterpret_cast<const std::byte*>(number(data_ptr_of_, staged.source));
     if (from != staged.from) {
       staged.views.clear();
-      expected_.clear();
-      met_.clear();
+      forget_order();
     }
     staged.from = from;
   }
   if (find(*staged.home, staged.nbytes)) return;
   staged.views.clear();
-  expected_.clear();
-  met_.clear();
+  forget_order();
   place(staged);
 }
 
@@ -205,10 +197,11 @@ bool StagedStorages::find(Home& home, std::uint64_t nbytes) {
     import(home);
   } else if (home.is_shared() && home.looked != call_) {
     home.looked = call_;
-    if (number(data_ptr_of_, home.storage.ptr()) != home.torch_address) {
+    const auto now = number(data_ptr_of_, home.storage.ptr());
+    if (now != home.torch_address) {
       // All who lie in it go on there.
-      home.address = reinterpret_cast<std::byte*>(number(data_ptr_of_, home.storage.ptr()));
-      home.torch_address = reinterpret_cast<std::uintptr_t>(home.address);
+      home.address = reinterpret_cast<std::byte*>(now);
+      home.torch_address = now;
     }
   } else if (home.buffer && !home.is_shared() && home.buffer.use_count() == 1) {
     home.buffer.reset();
@@ -239,7 +232,7 @@ nb::object StagedStorages::stage(PyObject* x) {
     // The same object over the same bytes: its storage need not be asked for.
     met = *e;
   } else {
-    const auto storage = call(torch_.untyped_storage, x);
+    const auto storage = call_method(torch_.untyped_storage, x);
     met.staged = &entry_of(storage);
     const auto& views = met.staged->views;
     const auto fits = [&](const View& v) { return v.fits(lent, x); };
@@ -248,7 +241,6 @@ nb::object StagedStorages::stage(PyObject* x) {
   }
   ++next_;
   auto& staged = *met.staged;
-  if (staged.made == call_ && staged.call != call_) staged.is_host = is_host(lent.device);
   ask(staged, met.view < staged.views.size());
   // It may have been placed anew.
   if (met.view >= staged.views.size()) {
@@ -263,8 +255,7 @@ nb::object StagedStorages::stage(PyObject* x) {
 
 void StagedStorages::make_view(Staged& staged, PyObject* x, const dlpack::Tensor& lent) {
   if (staged.views.size() >= kManyViews) {
-    expected_.clear();
-    met_.clear();
+    forget_order();
     std::erase_if(staged.views, [&](const View& v) { return v.call + 1 < call_; });
   }
   View view;

@@ -34,7 +34,7 @@ class StagedStorages {
   void begin();
   /// A plain tensor over the staged storage of the plain tensor `x`: the same
   /// dtype, shape, strides and offset. Null for what the exchange table does
-  /// not describe (see tensors.py). Throws Error(no_space).
+  /// not describe (see _tensors.py). Throws Error(no_space).
   nb::object stage(PyObject* x);
   /// The staged storage of an UntypedStorage, and where in it the bytes begin.
   std::pair<nb::object, std::uint64_t> stage_storage(nb::handle storage);
@@ -64,6 +64,7 @@ class StagedStorages {
   void refresh(Staged& staged, bool is_same);
   Staged make(nb::handle storage);
   void forget(PyObject* weak);
+  void forget_order();
   void place(Staged& staged);
   void import(Home& home);
   bool find(Home& home, std::uint64_t nbytes);

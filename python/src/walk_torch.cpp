@@ -21,10 +21,6 @@ bool has_elements(const Dims& shape) {
   return true;
 }
 
-nb::object call_method(nb::handle method, PyObject* self) {
-  return steal_or_throw(PyObject_CallFunctionObjArgs(method.ptr(), self, nullptr));
-}
-
 Dims dims_of(nb::handle sequence) {
   Dims dims;
   for (const nb::handle n : sequence) dims.push_back(nb::cast<std::int64_t>(n));
