@@ -38,7 +38,7 @@ class DeepCopier {
   nb::object tensor(PyObject* x, const Path& path);
   nb::object unusual_tensor(PyObject* x, const Path& path);
   void attribute(const nb::object& y, PyObject* name, PyObject* value, const Path& path);
-  void attributes(PyObject* x, const nb::object& y, bool is_made, const Path& path);
+  void attributes(PyObject* x, const nb::object& y, bool is_exact, bool is_made, const Path& path);
   void slots(PyObject* x, const nb::object& y, bool is_made, const Path& path);
 
   // What reduce gave (deepcopy_reduce.cpp).

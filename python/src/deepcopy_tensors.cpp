@@ -14,7 +14,7 @@ nb::object DeepCopier::tensor(PyObject* x, const Path& path) {
       !is_exact &&
       nb::cast<bool>(
           nb::module_::import_("understudy._tensors").attr("is_made_of_parts")(nb::handle(x)));
-  attributes(x, y, is_made, path);
+  attributes(x, y, is_exact, is_made, path);
   if (!is_exact) slots(x, y, is_made, path);
   return y;
 }
@@ -46,9 +46,11 @@ void DeepCopier::attribute(const nb::object& y, PyObject* name, PyObject* value,
   throw_if(PyObject_SetAttr(y.ptr(), name, copy.ptr()) != 0);
 }
 
-void DeepCopier::attributes(PyObject* x, const nb::object& y, bool is_made, const Path& path) {
+void DeepCopier::attributes(PyObject* x, const nb::object& y, bool is_exact, bool is_made,
+                            const Path& path) {
   static auto* const name = interned("__dict__");
-  const auto own = get_attribute(x, name);
+  const auto own =
+      is_exact ? steal_or_throw(PyObject_GenericGetDict(x, nullptr)) : get_attribute(x, name);
   if (PyDict_Size(own.ptr()) == 0) return;
   // Others' operations may hand the source's own attributes on.
   const auto there = get_attribute(y.ptr(), name);

@@ -6,6 +6,7 @@ namespace {
 Torch* torch_found = nullptr;
 Numpy* numpy_found = nullptr;
 const dlpack::ExchangeApi* torch_api = nullptr;
+std::optional<Peek> torch_peek;
 
 nb::handle keep(nb::object o) {
   return o.release();
@@ -52,6 +53,7 @@ Torch* make_torch(nb::handle module) {
   torch->is_conj = keep(torch->tensor.attr("is_conj"));
   torch->plain_dispatch = keep(torch->tensor.attr("__torch_dispatch__"));
   torch->api = torch_api = find_exchange_api(torch->tensor);
+  torch->peek = torch_peek = Peek::find(module);
   find_dtypes(*torch);
   return torch.release();
 }
@@ -149,6 +151,7 @@ std::optional<DType> dtype_of(dlpack::DataType type) {
 }
 
 bool has_lazy_bit(const Torch& torch, PyObject* tensor, dlpack::DataType type) {
+  if (torch.peek) return torch.peek->has_lazy_bit(tensor);
   const auto says = [&](nb::handle method) { return call_method(method, tensor).is(Py_True); };
   if (type.code == dlpack::kComplex && says(torch.is_conj)) return true;
   // The imaginary part of a conjugate is a negative view of real type.
@@ -188,6 +191,11 @@ std::optional<dlpack::DataType> dlpack_type(DType dtype) {
 
 void use_exchange_api(bool use) {
   if (torch_found != nullptr) torch_found->api = use ? torch_api : nullptr;
+}
+
+bool use_peek(bool use) {
+  if (torch_found != nullptr) torch_found->peek = use ? torch_peek : std::nullopt;
+  return use && torch_peek;
 }
 
 }  // namespace understudy::python

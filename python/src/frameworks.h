@@ -8,6 +8,7 @@
 
 #include "common.h"
 #include "dlpack.h"
+#include "peek.h"
 #include "understudy/dtype.h"
 
 namespace understudy::python {
@@ -27,6 +28,7 @@ struct Torch {
   nb::handle is_conj;
   nb::handle plain_dispatch;                 ///< Tensor.__torch_dispatch__: not overridden
   const dlpack::ExchangeApi* api = nullptr;  ///< null in torch before about 2.10
+  std::optional<Peek> peek;                  ///< nothing in a torch of another make
   std::unordered_map<PyObject*, DType> dtypes;
   std::array<nb::handle, kDTypeCount> dtype_objects;        ///< null where this torch lacks one
   std::unordered_map<std::string, nb::handle> dtype_names;  ///< quantised ones too
@@ -59,5 +61,8 @@ std::optional<dlpack::DataType> dlpack_type(DType dtype);
 /// Makes the fall-back for torch without DLPack's exchange table take over, so
 /// that tests reach it on any torch.
 void use_exchange_api(bool use);
+/// The same for looking into tensors; says whether it is done now. Stagers that
+/// exist stay as they are.
+bool use_peek(bool use);
 
 }  // namespace understudy::python

@@ -17,6 +17,8 @@ constexpr std::uint64_t kMaxSegmentNbytes = std::uint64_t{64} << 20;
 constexpr std::uint64_t kAlignment = 64;
 // More views of one storage than this are looked through for old ones.
 constexpr std::size_t kManyViews = 16;
+// Tensors to think ahead: about as far as memory is away.
+constexpr std::size_t kAhead = 6;
 
 // Shares the storage and nothing else; what is done to it is not done to the other.
 nb::object alias_of(const nb::object& tensor) {
@@ -34,9 +36,12 @@ std::uint64_t number(nb::handle method, PyObject* self) {
 
 StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse)
     : torch_(*torch_or_import()),
+      peek_(torch_.peek),
       storage_type_(torch_.module.attr("UntypedStorage")),
       nbytes_of_(storage_type_.attr("nbytes")),
       data_ptr_of_(storage_type_.attr("data_ptr")),
+      count_weak_(nb::module_::import_("weakref").attr("getweakrefcount")),
+      are_weak_within_(nb::cast<int>(torch_.tensor.attr("__weakrefoffset__")) > 0),
       mirror_(std::move(mirror)),
       is_shared_(is_shared),
       reuse_(reuse),
@@ -91,7 +96,8 @@ StagedStorages::Staged StagedStorages::make(nb::handle storage) {
   Staged staged;
   staged.source = storage.ptr();
   staged.weak = steal_or_throw(PyWeakref_NewRef(storage.ptr(), forget_.ptr()));
-  staged.nbytes = number(nbytes_of_, storage.ptr());
+  if (peek_) staged.id = peek_->storage_in(storage.ptr());
+  staged.nbytes = nbytes_of(staged);
   staged.is_host = text_of(nb::str(storage.attr("device").attr("type"))) == "cpu";
   staged.from = reinterpret_cast<const std::byte*>(number(data_ptr_of_, storage.ptr()));
   staged.made = call_;
@@ -165,9 +171,14 @@ void StagedStorages::ask(Staged& staged, bool is_same) {
                       staged.offset});
 }
 
+std::uint64_t StagedStorages::nbytes_of(const Staged& staged) const {
+  return staged.id != nullptr ? peek_->nbytes(staged.id) : number(nbytes_of_, staged.source);
+}
+
 void StagedStorages::refresh(Staged& staged, bool is_same) {
-  if (number(nbytes_of_, staged.source) != staged.nbytes) {
-    // Resized: the old result stays what it is.
+  const bool is_other = peek_ && peek_->storage_in(staged.source) != staged.id;
+  if (is_other || nbytes_of(staged) != staged.nbytes) {
+    // Resized, or exchanged: the old result stays what it is.
     auto anew = make(staged.source);
     sources_.erase(staged.weak.ptr());
     sources_[anew.weak.ptr()] = staged.source;
@@ -212,7 +223,32 @@ bool StagedStorages::find(Home& home, std::uint64_t nbytes) {
   return true;
 }
 
-// A neighbour in the last call is the neighbour in this one, as a rule.
+// Each tensor lies in a dozen places, and the last call's copies have driven
+// them all out of the caches.
+void StagedStorages::fetch_later() const {
+  if (next_ + 2 * kAhead >= expected_.size()) return;
+  Peek::fetch(expected_[next_ + 2 * kAhead].staged, sizeof(Staged));
+  const auto& later = expected_[next_ + kAhead];
+  Peek::fetch(later.tensor, later.tensor_handle);
+  Peek::fetch(later.result, later.result_handle);
+  Peek::fetch(later.staged->views.data() + later.view, sizeof(View));
+  Peek::fetch(later.staged->source, 48);
+  Peek::fetch(later.staged->id, 64);
+  Peek::fetch(later.staged->home.get(), sizeof(Home));
+}
+
+// A neighbour in the last call is the neighbour in this one, as a rule. The same
+// view of the same storage, whose bytes lie where they lay: nothing needs to be
+// asked, and it need not be the same object.
+StagedStorages::Expected* StagedStorages::seen_again(PyObject* x) {
+  if (!peek_ || next_ >= expected_.size()) return nullptr;
+  fetch_later();
+  auto& e = expected_[next_];
+  if (e.looks == 0 || e.looks != peek_->view_of(x)) return nullptr;
+  return peek_->data(e.staged->id) == e.staged->from ? &e : nullptr;
+}
+
+// Without Peek: the same object over the same bytes.
 StagedStorages::Expected* StagedStorages::expectation(PyObject* x, const dlpack::Tensor& lent) {
   if (next_ >= expected_.size()) return nullptr;
   auto& e = expected_[next_];
@@ -220,37 +256,83 @@ StagedStorages::Expected* StagedStorages::expectation(PyObject* x, const dlpack:
   return e.staged->views[e.view].fits(lent, x) ? &e : nullptr;
 }
 
-nb::object StagedStorages::stage(PyObject* x) {
+std::optional<StagedStorages::Expected> StagedStorages::met_anew(PyObject* x) {
   dlpack::Tensor lent;
   if (torch_.api == nullptr || torch_.api->lend_from_object(x, &lent) != 0) {
     PyErr_Clear();
     return {};
   }
   if (lent.data == nullptr || has_lazy_bit(torch_, x, lent.dtype)) return {};
-  Expected met{x, nullptr, 0};
+  Expected met{x};
   if (const auto* e = expectation(x, lent)) {
-    // The same object over the same bytes: its storage need not be asked for.
     met = *e;
   } else {
     const auto storage = call_method(torch_.untyped_storage, x);
     met.staged = &entry_of(storage);
-    const auto& views = met.staged->views;
-    const auto fits = [&](const View& v) { return v.fits(lent, x); };
-    met.view =
-        static_cast<std::size_t>(std::find_if(views.begin(), views.end(), fits) - views.begin());
+  }
+  auto& views = met.staged->views;
+  const auto fits = [&](const View& v) { return v.fits(lent, x); };
+  met.view =
+      static_cast<std::size_t>(std::find_if(views.begin(), views.end(), fits) - views.begin());
+  ask(*met.staged, met.view < views.size());
+  // It may have been placed anew.
+  if (met.view >= views.size()) {
+    make_view(*met.staged, x, lent);
+    met.view = views.size() - 1;
+  }
+  met.looks = peek_ ? peek_->view_of(x) : 0;
+  return met;
+}
+
+nb::object StagedStorages::stage(PyObject* x) {
+  Expected met;
+  if (const auto* e = seen_again(x)) {
+    met = *e;
+    ask(*met.staged, true);
+  }
+  // Or it has been placed anew.
+  if (met.staged == nullptr || met.view >= met.staged->views.size()) {
+    const auto anew = met_anew(x);
+    if (!anew) return {};
+    met = *anew;
   }
   ++next_;
-  auto& staged = *met.staged;
-  ask(staged, met.view < staged.views.size());
-  // It may have been placed anew.
-  if (met.view >= staged.views.size()) {
-    make_view(staged, x, lent);
-    met.view = staged.views.size() - 1;
-  }
-  auto& view = staged.views[met.view];
+  auto& view = met.staged->views[met.view];
+  auto result = result_of(view);
   view.call = call_;
+  if (peek_) {
+    met.tensor = x;
+    met.tensor_handle = peek_->handle(x);
+    met.result = result.ptr();
+    met.result_handle = peek_->handle(result.ptr());
+  }
   met_.push_back(met);
-  return alias_of(view.tensor);
+  return result;
+}
+
+// A new tensor object, or one that was given out and has come back: nobody else
+// has it any more, and it is as it was made. Making and ending one is the most
+// that a small tensor costs. Not those of the first call, which may be the last.
+nb::object StagedStorages::result_of(View& view) const {
+  if (!peek_ || reuse_ == Reuse::lease || view.call == 0) return alias_of(view.tensor);
+  for (const auto& result : view.results) {
+    if (is_as_made(result)) return result.tensor;
+  }
+  auto& result = view.results[call_ % view.results.size()];
+  auto made = alias_of(view.tensor);
+  // Its attributes from now on lie in a dict of its own, which is part of it.
+  steal_or_throw(PyObject_GenericGetDict(made.ptr(), nullptr));
+  result = {made, peek_->fingerprint(made.ptr())};
+  return made;
+}
+
+bool StagedStorages::is_as_made(const Result& result) const {
+  auto* tensor = result.tensor.ptr();
+  if (tensor == nullptr || Py_REFCNT(tensor) != 1) return false;
+  if (peek_->fingerprint(tensor) != result.fingerprint) return false;
+  const auto attributes = steal_or_throw(PyObject_GenericGetDict(tensor, nullptr));
+  if (PyDict_Size(attributes.ptr()) != 0 || Py_REFCNT(attributes.ptr()) != 2) return false;
+  return are_weak_within_ || PyLong_AsLong(call_method(count_weak_, tensor).ptr()) == 0;
 }
 
 void StagedStorages::make_view(Staged& staged, PyObject* x, const dlpack::Tensor& lent) {

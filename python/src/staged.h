@@ -53,13 +53,20 @@ class StagedStorages {
  private:
   struct Home;
   struct View;
+  struct Result;
   struct Staged;
   struct Pending;
   struct Undo;
   struct Expected;
 
   Staged& entry_of(nb::handle storage);
+  void fetch_later() const;
+  Expected* seen_again(PyObject* x);
   Expected* expectation(PyObject* x, const dlpack::Tensor& lent);
+  std::optional<Expected> met_anew(PyObject* x);
+  std::uint64_t nbytes_of(const Staged& staged) const;
+  nb::object result_of(View& view) const;
+  bool is_as_made(const Result& result) const;
   void ask(Staged& staged, bool is_same);
   void refresh(Staged& staged, bool is_same);
   Staged make(nb::handle storage);
@@ -73,7 +80,9 @@ class StagedStorages {
   void copy_from_devices(const std::vector<Pending>& pending, bool non_blocking);
 
   const Torch& torch_;
-  nb::object storage_type_, nbytes_of_, data_ptr_of_, forget_;
+  const std::optional<Peek> peek_;
+  nb::object storage_type_, nbytes_of_, data_ptr_of_, count_weak_, forget_;
+  const bool are_weak_within_;  // a tensor's object holds its weak references: Peek sees them
   const std::shared_ptr<Mirror> mirror_;
   const bool is_shared_;
   const Reuse reuse_;

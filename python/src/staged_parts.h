@@ -67,6 +67,12 @@ struct StagedStorages::Home {
   std::uint64_t looked = 0;         // in which call whether it is still there
 };
 
+// A tensor that was given out and may be again: see result_of.
+struct StagedStorages::Result {
+  nb::object tensor;
+  std::uint64_t fingerprint = 0;
+};
+
 // A tensor over a copy. Results are aliases of it.
 struct StagedStorages::View {
   bool fits(const dlpack::Tensor& lent, PyObject* x) const {
@@ -80,10 +86,13 @@ struct StagedStorages::View {
   Geometry geometry;
   nb::object dtype;
   std::uint64_t call = 0;
+  // Two: that of the last call is often alive while the next is made.
+  std::array<Result, 2> results;
 };
 
 struct StagedStorages::Staged {
   PyObject* source = nullptr;  // alive as long as the entry
+  const void* id = nullptr;    // who it is to Peek; null without
   nb::object weak;             // to the source
   std::uint64_t nbytes = 0;
   const std::byte* from = nullptr;
@@ -100,9 +109,12 @@ struct StagedStorages::Staged {
 // What the last call met in which place, so that the same state finds its
 // entries without looking for them.
 struct StagedStorages::Expected {
-  PyObject* tensor;  // compared, never used: it may be gone
-  Staged* staged;
-  std::size_t view;
+  PyObject* tensor = nullptr;  // compared, never used: it may be gone
+  Staged* staged = nullptr;
+  std::size_t view = 0;
+  std::uint64_t looks = 0;  // as Peek saw the tensor; 0 where it must not
+  // Only ever fetched.
+  const void *tensor_handle = nullptr, *result = nullptr, *result_handle = nullptr;
 };
 
 struct StagedStorages::Pending {

@@ -9,12 +9,13 @@ import torch
 from torch.distributed.checkpoint import _state_dict_stager as original
 
 import understudy.torch
-from understudy._core import _use_exchange_api
+from understudy._core import _use_exchange_api, _use_peek
 
 STAGERS = {
     "ours": understudy.torch.StateDictStager,
     "original": original.StateDictStager,
-    "fallback": understudy.torch.StateDictStager,  # without DLPack's exchange table
+    "asking": understudy.torch.StateDictStager,  # without looking into tensors
+    "fallback": understudy.torch.StateDictStager,  # nor with DLPack's exchange table
 }
 
 
@@ -24,25 +25,27 @@ def stager_class(request):
     made = STAGERS[request.param]
     made().close()
     _use_exchange_api(request.param != "fallback")
+    _use_peek(request.param not in ("asking", "fallback"))
     yield made
     _use_exchange_api(True)
+    _use_peek(True)
 
 
 def _parameters(*marked: Any) -> Any:
     return pytest.mark.parametrize("Stager", marked, indirect=True)
 
 
-# What both do. "everywhere" runs ours a second time, without the exchange table.
+# What both do. "everywhere" runs ours in each of its ways to know a tensor.
 both = _parameters("ours", "original")
-everywhere = _parameters("ours", "fallback", "original")
-only_ours = _parameters("ours", "fallback")
+everywhere = _parameters("ours", "asking", "fallback", "original")
+only_ours = _parameters("ours", "asking", "fallback")
 
 
 def unlike_original(fault: str, raises: Any = None) -> Any:
     """What ours does; the original is run as well, and must fail, which is `fault`."""
     options = {"reason": fault, "strict": True} | ({"raises": raises} if raises else {})
     control = pytest.param("original", marks=pytest.mark.xfail(**options))
-    return _parameters("ours", "fallback", control)
+    return _parameters("ours", "asking", "fallback", control)
 
 
 def same_storage(a: torch.Tensor, b: torch.Tensor) -> bool:
