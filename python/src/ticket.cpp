@@ -65,6 +65,7 @@ nb::dict metrics(const PyTicket& ticket) {
   d["captured_s"] = m.captured_s;
   d["durable_s"] = m.durable_s;
   d["nbytes"] = m.nbytes;
+  d["memory"] = m.memory;
   d["writer"] = m.writer;
   return d;
 }
