@@ -49,10 +49,18 @@ class Mirror {
   /// missing. A large one has addresses only, until `copy` writes into it.
   std::shared_ptr<const Buffer> take(std::uint64_t nbytes);
 
+  /// Makes the pages of fresh buffers that `copies` go to, and pins them: for
+  /// copies that somebody else makes. Throws Error(no_space), Error(io).
+  void prepare(const std::vector<ByteCopy>& copies);
+
   /// Copies all, on all threads, shared out by bytes. Waits until it is done.
-  /// First the pages of fresh buffers are made, and pinned: throws Error(no_space)
-  /// or Error(io) before a byte is copied.
+  /// Prepares first: what that throws comes before a byte is copied.
   void copy(const std::vector<ByteCopy>& copies);
+
+  /// Page-locks memory of somebody else's, which must not be freed before the
+  /// last owner of the result is gone. Only with `pin`. Throws Error(no_space),
+  /// Error(io).
+  std::shared_ptr<const void> pin(std::byte* data, std::uint64_t nbytes);
 
   /// Gives back the free buffers that nobody has taken since the trim before.
   void trim();

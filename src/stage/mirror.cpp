@@ -125,7 +125,7 @@ std::shared_ptr<const Buffer> Mirror::take(std::uint64_t nbytes) {
   return {std::move(owner), buffer};
 }
 
-void Mirror::copy(const std::vector<ByteCopy>& copies) {
+void Mirror::prepare(const std::vector<ByteCopy>& copies) {
   auto& s = *state_;
   s.home.require("a mirror");
   std::vector<memory::Region*> fresh;
@@ -146,7 +146,18 @@ void Mirror::copy(const std::vector<ByteCopy>& copies) {
     std::lock_guard lock(s.mutex);
     for (const auto* region : fresh) s.fresh.erase(region->data());
   }
-  transfer::copy_runs(copies, s.workers);
+}
+
+void Mirror::copy(const std::vector<ByteCopy>& copies) {
+  prepare(copies);
+  transfer::copy_runs(copies, state_->workers);
+}
+
+std::shared_ptr<const void> Mirror::pin(std::byte* data, std::uint64_t nbytes) {
+  auto& s = *state_;
+  s.home.require("a mirror");
+  if (!s.context) fail(ErrorCode::invalid, "this mirror was not made to pin memory");
+  return std::make_shared<const device::PinnedRange>(s.context, data, nbytes);
 }
 
 void Mirror::trim() {
