@@ -10,6 +10,11 @@ namespace understudy::os {
 /// Cores that this process may run on (affinity and control group), at least 1.
 int usable_cores();
 
+/// Threads to copy with where the caller did not say: the usable cores, shared
+/// with the other ranks that a launcher has started on this machine
+/// (LOCAL_WORLD_SIZE), and no more than memory can feed.
+int copying_threads();
+
 /// Bytes of memory that can still be had: the machine's and the control
 /// group's, whichever is less.
 std::uint64_t available_memory();

@@ -56,7 +56,7 @@ struct Mirror::State {
         pin_min_nbytes(options.pin_min_nbytes),
         context(options.pin || options.memory == Memory::pinned ? device::CudaContext::open()
                                                                 : nullptr),
-        workers("us-mirror", options.threads > 0 ? options.threads : os::usable_cores()) {}
+        workers("us-mirror", options.threads > 0 ? options.threads : os::copying_threads()) {}
 
   void forget(const Block& block);
 

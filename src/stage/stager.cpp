@@ -32,7 +32,7 @@ struct StagerState::Plan {
 StagerState::StagerState(const StagerOptions& options)
     : options_((check_options(options), options)),
       pool_(options.images, options.memory),
-      workers_("us-copy", options.threads > 0 ? options.threads : os::usable_cores()) {}
+      workers_("us-copy", options.threads > 0 ? options.threads : os::copying_threads()) {}
 
 // Closed first, so that a prewarming ends soon.
 StagerState::~StagerState() {
