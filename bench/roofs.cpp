@@ -1,7 +1,8 @@
 // The roofs of this machine, measured without the library: what plain code gets
 // out of memory and disk. Prints one JSON object of lists of seconds.
 //
-//     roofs copy|hash|write|read BYTES REPETITIONS THREADS [FOLDER]
+//     roofs copy|touch|hash|write|read BYTES REPETITIONS THREADS [FOLDER]
+//     roofs serve BYTES 1 THREADS      copies when it is asked: see serve()
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -40,23 +41,38 @@ constexpr int kDepth = 8;
   throw std::runtime_error(what + ": " + std::strerror(errno));
 }
 
-/// Anonymous memory, touched once, so that what follows is warm.
-class Memory {
+enum class Pages { small, huge };
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+/// Anonymous memory without pages, at a multiple of the huge page.
+class FreshMemory {
  public:
-  explicit Memory(std::size_t nbytes) : nbytes_(nbytes) {
-    void* data = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) fail("mmap");
-    data_ = static_cast<std::byte*>(data);
-    std::memset(data_, 0x5A, nbytes);
+  explicit FreshMemory(std::size_t nbytes, Pages pages = Pages::small)
+      : nbytes_(nbytes + kHugePage) {
+    base_ = mmap(nullptr, nbytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base_ == MAP_FAILED) fail("mmap");
+    const auto address = reinterpret_cast<std::uintptr_t>(base_);
+    data_ = static_cast<std::byte*>(base_) + (kHugePage - address % kHugePage) % kHugePage;
+    if (pages == Pages::huge) madvise(data_, nbytes, MADV_HUGEPAGE);
   }
-  ~Memory() { munmap(data_, nbytes_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
+  ~FreshMemory() { munmap(base_, nbytes_); }
+  FreshMemory(const FreshMemory&) = delete;
+  FreshMemory& operator=(const FreshMemory&) = delete;
   std::byte* data() const { return data_; }
 
  private:
   std::size_t nbytes_;
+  void* base_ = nullptr;
   std::byte* data_ = nullptr;
+};
+
+/// The same, touched once, so that what follows is warm.
+class Memory : public FreshMemory {
+ public:
+  explicit Memory(std::size_t nbytes, Pages pages = Pages::small) : FreshMemory(nbytes, pages) {
+    std::memset(data(), 0x5A, nbytes);
+  }
 };
 
 class File {
@@ -143,10 +159,14 @@ void print(const char* name, const std::vector<double>& times, bool is_last = fa
   std::printf("]%s", is_last ? "" : ", ");
 }
 
-std::vector<double> repeat(int repetitions, const std::function<void()>& work) {
+std::vector<double> repeat_timed(int repetitions, const std::function<double()>& timed) {
   std::vector<double> times;
-  for (int i = 0; i < repetitions; ++i) times.push_back(seconds(work));
+  for (int i = 0; i < repetitions; ++i) times.push_back(timed());
   return times;
+}
+
+std::vector<double> repeat(int repetitions, const std::function<void()>& work) {
+  return repeat_timed(repetitions, [&] { return seconds(work); });
 }
 
 using Copy = void (*)(std::byte* to, const std::byte* from, std::size_t nbytes);
@@ -173,25 +193,71 @@ void copy_streaming(std::byte* to, const std::byte* from, std::size_t nbytes) {
 #endif
 }
 
-/// Copies warm memory to warm memory, an equal part a thread.
+/// An equal part a thread.
+void copy_in_threads(const Request& r, Copy copy_part, std::byte* to, const std::byte* from) {
+  in_threads(r.threads, [&](int i) {
+    // Whole cache lines, so that streaming stores are aligned.
+    const std::size_t lines = r.nbytes / 64;
+    const auto n = static_cast<std::size_t>(r.threads);
+    const auto part = static_cast<std::size_t>(i);
+    const std::size_t begin = lines * part / n * 64;
+    const std::size_t end = lines * (part + 1) / n * 64;
+    copy_part(to + begin, from + begin, end - begin);
+  });
+}
+
+/// Warm memory, and warm memory of either page to copy it to.
+struct Copies {
+  explicit Copies(const Request& request) : r(request) {}
+
+  double plain() const { return time(copy_plainly, small); }
+  double streaming() const { return time(copy_streaming, small); }
+  double streaming_into_huge() const { return time(copy_streaming, huge); }
+
+ private:
+  double time(Copy way, const Memory& to) const {
+    return seconds([&] { copy_in_threads(r, way, to.data(), from.data()); });
+  }
+
+  const Request& r;
+  const Memory from{r.nbytes}, small{r.nbytes}, huge{r.nbytes, Pages::huge};
+};
+
 void copy(const Request& r) {
-  Memory from(r.nbytes);
-  Memory to(r.nbytes);
-  const auto with = [&](Copy copy_part) {
-    return repeat(r.repetitions, [&] {
-      in_threads(r.threads, [&](int i) {
-        // Whole cache lines, so that streaming stores are aligned.
-        const std::size_t lines = r.nbytes / 64;
-        const auto n = static_cast<std::size_t>(r.threads);
-        const auto part = static_cast<std::size_t>(i);
-        const std::size_t begin = lines * part / n * 64;
-        const std::size_t end = lines * (part + 1) / n * 64;
-        copy_part(to.data() + begin, from.data() + begin, end - begin);
-      });
-    });
-  };
-  print("copy", with(copy_plainly));
-  print("streaming_copy", with(copy_streaming), true);
+  const Copies copies(r);
+  print("copy", repeat_timed(r.repetitions, [&] { return copies.plain(); }));
+  print("streaming_copy", repeat_timed(r.repetitions, [&] { return copies.streaming(); }), true);
+}
+
+/// One copy for each line that it reads, so that others can take turns with it:
+/// a machine that changes its speed is then nobody's luck. Ends with its input.
+void serve(const Request& r) {
+  const Copies copies(r);
+  char line[64];
+  while (std::fgets(line, sizeof line, stdin) != nullptr) {
+    const std::string what(line, std::strcspn(line, "\n"));
+    const double taken = what == "copy"             ? copies.plain()
+                         : what == "streaming_copy" ? copies.streaming()
+                                                    : copies.streaming_into_huge();
+    std::printf("%.6f\n", taken);
+    std::fflush(stdout);
+  }
+}
+
+/// Copies warm memory to memory that nobody has touched, which is new each time.
+void touch(const Request& r) {
+  const Memory from(r.nbytes);
+  std::vector<double> small, huge;
+  for (int i = 0; i < r.repetitions; ++i) {
+    const auto time = [&](Pages pages) {
+      const FreshMemory to(r.nbytes, pages);
+      return seconds([&] { copy_in_threads(r, copy_plainly, to.data(), from.data()); });
+    };
+    small.push_back(time(Pages::small));
+    huge.push_back(time(Pages::huge));
+  }
+  print("small_pages", small);
+  print("huge_pages", huge, true);
 }
 
 void hash(const Request& r) {
@@ -263,17 +329,24 @@ void read(const Request& r) {
 
 int run(const std::vector<std::string>& arguments) {
   if (arguments.size() < 4) {
-    std::fprintf(stderr, "usage: roofs copy|hash|write|read BYTES REPETITIONS THREADS [FOLDER]\n");
+    std::fprintf(stderr,
+                 "usage: roofs copy|touch|hash|write|read BYTES REPETITIONS THREADS [FOLDER]\n");
     return 2;
   }
   Request request{std::stoull(arguments[1]), std::stoi(arguments[2]), std::stoi(arguments[3]),
                   arguments.size() > 4 ? arguments[4] : "."};
   request.nbytes = request.nbytes / kBlock * kBlock;  // direct I/O takes whole blocks
   if (request.nbytes == 0) request.nbytes = kBlock;
-  std::printf("{\"nbytes\": %zu, ", request.nbytes);
   const std::string& what = arguments[0];
+  if (what == "serve") {
+    serve(request);
+    return 0;
+  }
+  std::printf("{\"nbytes\": %zu, ", request.nbytes);
   if (what == "copy")
     copy(request);
+  else if (what == "touch")
+    touch(request);
   else if (what == "hash")
     hash(request);
   else if (what == "write")

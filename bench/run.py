@@ -21,7 +21,9 @@ from suite.roofs import Roofs
 
 _BUILD = Path(__file__).resolve().parent.parent / "build"
 _TARGETS = [
-    Target("stage large tensors, steady", stage.OURS, stage.PEER, 1.0),
+    Target("stage large tensors, steady", stage.OURS, stage.PEER, 1.3),
+    Target("stage large tensors, steady", stage.OURS, stage.ROOF, 0.95),
+    Target("stage large tensors, first", stage.OURS, stage.PEER, 2.5),
     Target("stage small tensors, steady", stage.OURS, stage.PEER, 5.0),
     Target("drop-in large tensors, steady", drop_in.OURS, drop_in.PEER, 1.3),
     Target("drop-in small tensors, steady", drop_in.OURS, drop_in.PEER, 15.0),
@@ -30,8 +32,9 @@ _TARGETS = [
     Target("save, durable", save.OURS_STEP, save.TORCH, 1.0),
     Target("resume in place, warm page cache", restore.OURS, restore.TORCH, 1.0),
 ]
-# The state itself, two images of ours, a peer's copy and its buffers, page cache.
-_MEMORY_FACTOR = 6
+# The state itself, two images of ours, a peer's copy and its buffers, page cache; or three
+# runs of the roofs' in their place.
+_MEMORY_FACTOR = 7
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from suite.machine import cores
-from suite.measure import Figure
+from suite.measure import Contestant, Figure
+
+# The roofs that take turns, by what the program calls them.
+HUGE_COPY = "streaming copy into huge pages, all cores"
+COPIES = {
+    "memcpy, all cores": "copy",
+    "streaming copy, all cores": "streaming_copy",
+    HUGE_COPY: "streaming_copy_huge",
+}
 
 _SOURCE = Path(__file__).resolve().parent.parent
 
@@ -37,6 +47,35 @@ class Roofs:
         return [
             Figure(f"memcpy, {n} threads", times["copy"], "roof"),
             Figure(f"streaming copy, {n} threads", times["streaming_copy"], "roof"),
+        ]
+
+    @contextmanager
+    def copier(self, nbytes: int) -> Iterator[list[tuple[str, Contestant]]]:
+        """Copies of warm memory by a process of their own, to take turns with."""
+        program = [str(self._program), "serve", str(nbytes), "1", str(cores())]
+        with subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        ) as process:
+            requests, answers = process.stdin, process.stdout
+            assert requests and answers
+
+            def asking(what: str) -> Contestant:
+                def ask() -> float:
+                    print(what, file=requests, flush=True)
+                    return float(answers.readline())
+
+                return ask
+
+            yield [(name, asking(what)) for name, what in COPIES.items()]
+            requests.close()
+
+    def touch(self, nbytes: int, repetitions: int) -> list[Figure]:
+        """A copy into memory that nobody has touched."""
+        n = cores()
+        times = self._run("touch", nbytes, repetitions)
+        return [
+            Figure(f"memcpy into fresh pages, {n} threads", times["small_pages"], "roof"),
+            Figure(f"memcpy into fresh huge pages, {n} threads", times["huge_pages"], "roof"),
         ]
 
     def hash(self, nbytes: int, repetitions: int) -> list[Figure]:

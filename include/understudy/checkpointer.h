@@ -86,6 +86,9 @@ class Checkpointer {
   Ticket<std::filesystem::path> save(std::int64_t step, const Value& state,
                                      const SaveOptions& options = {});
 
+  /// Makes the images ready, as Stager::prewarm.
+  Ticket<std::uint64_t> prewarm(const Value& state);
+
   /// Reads a step into new tensors. Throws Error(not_found) when there is none,
   /// Error(corrupt) with the newest whole step when it is damaged.
   Checkpoint restore(const RestoreOptions& options = {});

@@ -23,8 +23,13 @@ struct Buffer {
 };
 
 struct MirrorOptions {
-  /// pageable: private memory. shared: other processes can map it.
+  /// pageable: private memory, and what automatic takes. pinned: the same, page-
+  /// locked. shared: other processes can map it.
   Memory memory = Memory::automatic;
+  /// Page-locks shared memory, too, for copies from CUDA devices.
+  bool pin = false;
+  /// Smaller buffers are not page-locked.
+  std::uint64_t pin_min_nbytes = 0;
   int threads = 0;  ///< copying threads; 0: the cores this process may use
 };
 
@@ -34,17 +39,28 @@ struct MirrorOptions {
 /// time. Not copyable.
 class Mirror {
  public:
-  /// Throws Error(invalid), and Error(unsupported) for pinned memory.
+  /// Throws Error(invalid), and Error(unsupported) where memory is to be pinned
+  /// and there is no CUDA device.
   explicit Mirror(MirrorOptions options = {});
   ~Mirror();
 
   /// A buffer of exactly `nbytes`, from the pool if there is one of that size.
-  /// What it holds is unspecified. Space is reserved before it is returned:
-  /// throws Error(no_space) with the bytes that are missing.
+  /// What it holds is unspecified. Throws Error(no_space) with the bytes that are
+  /// missing. A large one has addresses only, until `copy` writes into it.
   std::shared_ptr<const Buffer> take(std::uint64_t nbytes);
 
+  /// Makes the pages of fresh buffers that `copies` go to, and pins them: for
+  /// copies that somebody else makes. Throws Error(no_space), Error(io).
+  void prepare(const std::vector<ByteCopy>& copies);
+
   /// Copies all, on all threads, shared out by bytes. Waits until it is done.
+  /// Prepares first: what that throws comes before a byte is copied.
   void copy(const std::vector<ByteCopy>& copies);
+
+  /// Page-locks memory of somebody else's, which must not be freed before the
+  /// last owner of the result is gone. Only with `pin`. Throws Error(no_space),
+  /// Error(io).
+  std::shared_ptr<const void> pin(std::byte* data, std::uint64_t nbytes);
 
   /// Gives back the free buffers that nobody has taken since the trim before.
   void trim();

@@ -6,7 +6,8 @@
 
 namespace understudy {
 
-/// What images are made of. `automatic` takes pageable.
+/// What images are made of. `automatic` takes pinned in a process that uses CUDA
+/// when its first image is made, else pageable. Asking for pinned starts CUDA.
 enum class Memory { automatic, pageable, pinned, shared };
 /// How a snapshot is taken. `automatic` takes blocking.
 enum class Capture { automatic, blocking, overlapped };

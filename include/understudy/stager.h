@@ -63,6 +63,12 @@ class Stager {
   /// and its wait() throws Error(busy).
   Ticket<Snapshot> stage(const Value& state);
 
+  /// Makes all images ready for states like this one, in the background and at
+  /// low priority: the first touch of memory is dearer than the copy. For those
+  /// who want it done before the first step; a `stage` in the meantime does the
+  /// rest itself. Copies nothing. The result is the bytes of memory made ready.
+  Ticket<std::uint64_t> prewarm(const Value& state);
+
   /// Gives the images back (leased ones when their leases end).
   void close();
 

@@ -22,6 +22,7 @@ struct Metrics {
   double captured_s = 0;     ///< call to complete snapshot
   double durable_s = 0;      ///< call to durable on disk; 0 for a stage or until then
   std::uint64_t nbytes = 0;  ///< bytes of the file, header included
+  std::string memory;        ///< what the image is made of and why
   std::string writer;        ///< which writer was used and why; empty for a stage
 };
 

@@ -16,5 +16,6 @@ void bind_tensor_stager(nb::module_& m);
 /// Tickets for Python.
 nb::object make_ticket(Ticket<Snapshot> ticket);
 nb::object make_ticket(Ticket<std::filesystem::path> ticket);
+nb::object make_ticket(Ticket<std::uint64_t> ticket);
 
 }  // namespace understudy::python

@@ -110,6 +110,17 @@ class PyCheckpointer {
     return make_ticket(std::move(ticket));
   }
 
+  nb::object prewarm(nb::handle state) {
+    Entry entry;
+    const Value value =
+        Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
+    auto ticket = [&] {
+      nb::gil_scoped_release no_gil;
+      return core_->prewarm(value);
+    }();
+    return make_ticket(std::move(ticket));
+  }
+
   PyCheckpoint restore(nb::handle step, nb::handle names, const std::string& source) {
     Entry entry;
     if (source == "memory") {
@@ -252,6 +263,8 @@ void bind_checkpointer(nb::module_& m) {
            nb::kw_only(), nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
            "Capture a state, then persist it in the background. The ticket's result is the step's "
            "path.")
+      .def("prewarm", &PyCheckpointer::prewarm, nb::arg("state").none(),
+           "Make all images ready for states like this one, in the background, as Stager.prewarm.")
       .def("restore", &PyCheckpointer::restore, nb::arg("step") = nb::none(), nb::kw_only(),
            nb::arg("names") = nb::none(), nb::arg("source") = "auto",
            "Read a step (the newest) into new tensors.")

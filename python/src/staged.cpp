@@ -34,7 +34,8 @@ std::uint64_t number(nb::handle method, PyObject* self) {
 
 }  // namespace
 
-StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse)
+StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse,
+                               std::optional<std::uint64_t> pin_min_nbytes)
     : torch_(*torch_or_import()),
       peek_(torch_.peek),
       storage_type_(torch_.module.attr("UntypedStorage")),
@@ -45,6 +46,7 @@ StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, R
       mirror_(std::move(mirror)),
       is_shared_(is_shared),
       reuse_(reuse),
+      pin_min_nbytes_(pin_min_nbytes),
       self_(std::make_shared<StagedStorages*>(this)) {
   forget_ = nb::cpp_function([self = self_](nb::handle weak) {
     if (*self != nullptr) (*self)->forget(weak.ptr());
@@ -61,8 +63,10 @@ void StagedStorages::forget(PyObject* weak) {
   if (source == sources_.end()) return;
   forget_order();
   // Dropping what it holds may run finalizers, which may come here again.
-  const auto gone = table_.extract(source->second);
+  auto gone = table_.extract(source->second);
   sources_.erase(source);
+  auto& home = gone.mapped().home;
+  if (home && home->pin && home.use_count() == 1) retired_.push_back(std::move(home));
 }
 
 // What it says of entries and views no longer holds.
@@ -76,12 +80,14 @@ void StagedStorages::clear() {
   undo_.clear();
   forget_order();
   segment_.reset();
+  retired_.clear();
   std::unordered_map<PyObject*, Staged> gone;
   gone.swap(table_);
   sources_.clear();
 }
 
 void StagedStorages::begin() {
+  unpin_retired();
   ++call_;
   expected_.swap(met_);
   met_.clear();
@@ -167,6 +173,7 @@ void StagedStorages::ask(Staged& staged, bool is_same) {
                       nb::borrow(staged.source),
                       staged.is_host,
                       staged.made == call_,
+                      staged.home,
                       staged.is_host ? nb::object() : staged.home->storage,
                       staged.offset});
 }
@@ -213,6 +220,7 @@ bool StagedStorages::find(Home& home, std::uint64_t nbytes) {
       // All who lie in it go on there.
       home.address = reinterpret_cast<std::byte*>(now);
       home.torch_address = now;
+      home.pin.reset();
     }
   } else if (home.buffer && !home.is_shared() && home.buffer.use_count() == 1) {
     home.buffer.reset();

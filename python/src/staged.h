@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -25,7 +26,9 @@ enum class Reuse {
 /// tensors that `stage` returned hold what their buffers held.
 class StagedStorages {
  public:
-  StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse);
+  /// With `pin_min_nbytes` shared storages of at least that are page-locked.
+  StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse,
+                 std::optional<std::uint64_t> pin_min_nbytes = {});
   ~StagedStorages();
   StagedStorages(const StagedStorages&) = delete;
   StagedStorages& operator=(const StagedStorages&) = delete;
@@ -76,6 +79,8 @@ class StagedStorages {
   void import(Home& home);
   bool find(Home& home, std::uint64_t nbytes);
   void make_view(Staged& staged, PyObject* x, const dlpack::Tensor& lent);
+  void pin(const std::vector<Pending>& pending);
+  void unpin_retired();
   void keep(const std::vector<Pending>& pending);
   void copy_from_devices(const std::vector<Pending>& pending, bool non_blocking);
 
@@ -86,6 +91,8 @@ class StagedStorages {
   const std::shared_ptr<Mirror> mirror_;
   const bool is_shared_;
   const Reuse reuse_;
+  const std::optional<std::uint64_t> pin_min_nbytes_;
+  std::vector<std::shared_ptr<Home>> retired_;  // pinned, and only results are left
   // By the source, an UntypedStorage. A weak reference's callback removes the
   // entry before the address can come to mean another.
   std::unordered_map<PyObject*, Staged> table_;

@@ -7,21 +7,50 @@ namespace understudy::python {
 void StagedStorages::flush(bool non_blocking, bool may_fail) {
   auto pending = std::exchange(pending_, {});
   if (may_fail && reuse_ == Reuse::mirror) keep(pending);
-  std::vector<ByteCopy> copies;
+  std::vector<ByteCopy> copies, all;
   std::vector<Pending> others;
   copies.reserve(pending.size());
   for (const auto& p : pending) {
+    all.push_back(p.copy);
     if (p.is_host) {
       copies.push_back(p.copy);
     } else {
       others.push_back(p);
     }
   }
+  if (!others.empty() || pin_min_nbytes_) {
+    // Before anybody copies: pinning whole pages is fast, and what fails has
+    // changed nothing.
+    {
+      nb::gil_scoped_release no_gil;
+      mirror_->prepare(all);
+    }
+    pin(pending);
+  }
   if (!copies.empty()) {
     nb::gil_scoped_release no_gil;
     mirror_->copy(copies);
   }
   if (!others.empty()) copy_from_devices(others, non_blocking);
+}
+
+void StagedStorages::pin(const std::vector<Pending>& pending) {
+  if (!pin_min_nbytes_) return;
+  for (const auto& p : pending) {
+    auto& home = *p.home;
+    if (!home.is_shared() || home.pin || home.buffer->nbytes < *pin_min_nbytes_) continue;
+    home.pin = mirror_->pin(reinterpret_cast<std::byte*>(home.torch_address), home.buffer->nbytes);
+  }
+}
+
+// A storage that no source needs stays pinned while results of earlier calls lie
+// in it.
+void StagedStorages::unpin_retired() {
+  if (retired_.empty()) return;
+  const auto count = torch_.module.attr("_C").attr("_storage_Use_Count");
+  std::erase_if(retired_, [&](const auto& home) {
+    return nb::cast<int>(count(home->storage.attr("_cdata"))) <= 1;
+  });
 }
 
 void StagedStorages::keep(const std::vector<Pending>& pending) {

@@ -65,6 +65,7 @@ struct StagedStorages::Home {
   std::byte* address;               // where C++ writes
   std::uint64_t torch_address = 0;  // where torch has mapped a shared one
   std::uint64_t looked = 0;         // in which call whether it is still there
+  std::shared_ptr<const void> pin;  // of torch's mapping; ends before our hold on the storage
 };
 
 // A tensor that was given out and may be again: see result_of.
@@ -121,7 +122,8 @@ struct StagedStorages::Pending {
   ByteCopy copy;
   nb::object source;  // keeps the entry, too
   bool is_host;
-  bool is_new;    // no result of an earlier call lies over it
+  bool is_new;  // no result of an earlier call lies over it
+  std::shared_ptr<Home> home;
   nb::object to;  // the staged storage, for other devices
   std::uint64_t offset;
 };

@@ -30,6 +30,16 @@ class PyStager {
     return make_ticket(std::move(ticket));
   }
 
+  nb::object prewarm(nb::handle state) {
+    Entry entry;
+    const Value value = Walker({.purpose = Purpose::memory}).walk(state);
+    auto ticket = [&] {
+      nb::gil_scoped_release no_gil;
+      return stager_.prewarm(value);
+    }();
+    return make_ticket(std::move(ticket));
+  }
+
   void close() {
     Entry entry;
     nb::gil_scoped_release no_gil;
@@ -99,6 +109,9 @@ void bind_stager(nb::module_& m) {
           nb::arg("threads") = nb::none())
       .def("stage", &PyStager::stage, nb::arg("state").none(),
            "Capture a state. What is written to it after this returns is never in the snapshot.")
+      .def("prewarm", &PyStager::prewarm, nb::arg("state").none(),
+           "Make all images ready for states like this one, in the background. The ticket's result "
+           "is\nthe bytes of memory made ready.")
       .def("close", &PyStager::close, "Give the images back (leased ones when their leases end).")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyStager& self, nb::args) { self.close(); });

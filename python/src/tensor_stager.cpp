@@ -3,6 +3,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -69,10 +70,11 @@ class NoCollection {
 
 class TensorStager {
  public:
-  TensorStager(const std::string& memory, std::optional<int> threads, Reuse reuse)
-      : mirror_(std::make_shared<Mirror>(
-            MirrorOptions{.memory = memory_of(memory), .threads = threads.value_or(0)})),
-        storages_(mirror_, memory_of(memory) == Memory::shared, reuse) {}
+  TensorStager(Memory memory, std::optional<int> threads, Reuse reuse, bool pin,
+               std::uint64_t pin_min_nbytes)
+      : mirror_(make_mirror(memory, threads.value_or(0), pin, pin_min_nbytes)),
+        storages_(mirror_, memory == Memory::shared, reuse,
+                  pin && memory == Memory::shared ? std::optional(pin_min_nbytes) : std::nullopt) {}
 
   nb::object stage(nb::handle x, nb::handle memo, nb::handle nil, bool non_blocking) {
     const Entry entry;
@@ -119,6 +121,18 @@ class TensorStager {
   std::uint64_t nbytes() const { return mirror_->nbytes(); }
 
  private:
+  // torch maps shared buffers once more, and that mapping is the one to pin: by
+  // the table of storages, and not by the mirror.
+  static std::shared_ptr<Mirror> make_mirror(Memory memory, int threads, bool pin,
+                                             std::uint64_t pin_min_nbytes) {
+    constexpr auto kNone = std::numeric_limits<std::uint64_t>::max();
+    return std::make_shared<Mirror>(
+        MirrorOptions{.memory = memory,
+                      .pin = pin,
+                      .pin_min_nbytes = memory == Memory::shared ? kNone : pin_min_nbytes,
+                      .threads = threads});
+  }
+
   // Copying nothing throws in a forked child.
   void require_home() const { mirror_->copy({}); }
 
@@ -135,13 +149,14 @@ void bind_tensor_stager(nb::module_& m) {
                            "Deep copies of objects with their tensors' storages staged. Private.")
       .def(
           "__init__",
-          [](TensorStager* self, const std::string& memory, std::optional<int> threads,
-             bool lease) {
+          [](TensorStager* self, const std::string& memory, std::optional<int> threads, bool lease,
+             bool pin, std::uint64_t pin_min_nbytes) {
             const Entry entry;
-            new (self) TensorStager(memory, threads, lease ? Reuse::lease : Reuse::mirror);
+            new (self) TensorStager(memory_of(memory), threads,
+                                    lease ? Reuse::lease : Reuse::mirror, pin, pin_min_nbytes);
           },
           nb::kw_only(), nb::arg("memory") = "pageable", nb::arg("threads") = nb::none(),
-          nb::arg("lease") = false)
+          nb::arg("lease") = false, nb::arg("pin") = false, nb::arg("pin_min_nbytes") = 0)
       .def("stage", &TensorStager::stage, nb::arg("x").none(), nb::arg("memo").none(),
            nb::arg("nil").none(), nb::arg("non_blocking"))
       .def("is_leased", &TensorStager::is_leased)

@@ -17,6 +17,7 @@ namespace {
 
 using SnapshotTicket = Ticket<Snapshot>;
 using PathTicket = Ticket<std::filesystem::path>;
+using BytesTicket = Ticket<std::uint64_t>;
 
 nb::object to_python(Snapshot snapshot) {
   return nb::cast(PySnapshot(std::move(snapshot)));
@@ -24,12 +25,16 @@ nb::object to_python(Snapshot snapshot) {
 nb::object to_python(const std::filesystem::path& path) {
   return nb::cast(path);
 }
+nb::object to_python(std::uint64_t nbytes) {
+  return nb::cast(nbytes);
+}
 
-// A ticket of either result.
+// A ticket of any result.
 class PyTicket {
  public:
   explicit PyTicket(SnapshotTicket ticket) : ticket_(std::move(ticket)) {}
   explicit PyTicket(PathTicket ticket) : ticket_(std::move(ticket)) {}
+  explicit PyTicket(BytesTicket ticket) : ticket_(std::move(ticket)) {}
 
   const TicketBase& base() const {
     return std::visit([](const auto& t) -> const TicketBase& { return t; }, ticket_);
@@ -54,7 +59,7 @@ class PyTicket {
   }
 
  private:
-  std::variant<SnapshotTicket, PathTicket> ticket_;
+  std::variant<SnapshotTicket, PathTicket, BytesTicket> ticket_;
 };
 
 nb::dict metrics(const PyTicket& ticket) {
@@ -65,6 +70,7 @@ nb::dict metrics(const PyTicket& ticket) {
   d["captured_s"] = m.captured_s;
   d["durable_s"] = m.durable_s;
   d["nbytes"] = m.nbytes;
+  d["memory"] = m.memory;
   d["writer"] = m.writer;
   return d;
 }
@@ -83,13 +89,17 @@ nb::object make_ticket(Ticket<std::filesystem::path> ticket) {
   return nb::cast(PyTicket(std::move(ticket)));
 }
 
+nb::object make_ticket(Ticket<std::uint64_t> ticket) {
+  return nb::cast(PyTicket(std::move(ticket)));
+}
+
 void bind_ticket(nb::module_& m) {
   auto ticket =
       nb::class_<PyTicket>(
           m, "Ticket", "What you wait on. Carries the first failure; knows progress and figures.")
           .def("wait", &PyTicket::wait, nb::arg("timeout") = nb::none(),
-               "Block until done and give the result: a Snapshot, or the step's path once "
-               "durable.\n\n"
+               "Block until done and give the result: a Snapshot, the step's path once durable, or "
+               "bytes made ready.\n\n"
                "Raises the failure, or Error (timeout). May be called again.")
           .def(
               "done", [](const PyTicket& t) { return t.base().is_done(); },
@@ -108,7 +118,7 @@ void bind_ticket(nb::module_& m) {
               "Which capture was used and, if it is not the best, why.")
           .def("metrics", &metrics,
                "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, "
-               "writer.");
+               "memory, writer.");
   // Ticket[Snapshot] in annotations.
   ticket.attr("__class_getitem__") =
       nb::module_::import_("builtins")

@@ -82,10 +82,11 @@ class StateDictStager:
     next call writes the same buffer again, so what an earlier call returned changes with it. For
     copies that nobody overwrites see ``understudy.Stager`` and ``understudy.dcp.AsyncStager``.
 
-    pin_memory: to page-lock the copies, for faster copies from CUDA devices. Not in this version:
-        it warns and is off.
+    pin_memory: to page-lock the copies, for faster copies from CUDA devices. Without CUDA it warns
+        and is off. Whoever owns a copy's memory also unpins it, before the memory is freed.
     share_memory: copies in shared memory, which ``torch.multiprocessing`` sends without copying.
-    pin_memory_min_bytes: smaller copies would not be pinned.
+    pin_memory_min_bytes: smaller copies are not pinned (shared ones lie in segments, which are
+        pinned whole).
 
     One call at a time: a second thread waits. The caller sees to it that nobody writes the state
     while a call runs. A call that fails leaves earlier results as they were, and its message says
@@ -105,19 +106,21 @@ class StateDictStager:
         torch = importlib.import_module("torch")
         self._no_grad = torch.no_grad
         self._inference_mode = torch.inference_mode
-        if pin_memory:
-            reason = "is not in this version"
-            if not torch.cuda.is_available():
-                reason = "requires CUDA, but CUDA is not available"
+        if pin_memory and not torch.cuda.is_available():
             warnings.warn(
-                "Ignoring pin_memory flag for checkpoint staging as pinning memory " + reason,
+                "Ignoring pin_memory flag for checkpoint staging as pinning memory requires CUDA, "
+                "but CUDA is not available",
                 stacklevel=2,
             )
             pin_memory = False
         self.pin_memory = pin_memory
         self.share_memory = share_memory
         self.pin_memory_min_bytes = pin_memory_min_bytes
-        self._stager = TensorStager(memory="shared" if share_memory else "pageable")
+        self._stager = TensorStager(
+            memory="shared" if share_memory else "pageable",
+            pin=pin_memory,
+            pin_min_nbytes=max(pin_memory_min_bytes, 0),
+        )
 
     def stage(self, state_dict: Any, non_blocking: bool = False) -> Any:
         """A copy of `state_dict` in host memory. With `non_blocking` copies from other devices

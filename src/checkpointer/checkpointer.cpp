@@ -28,6 +28,7 @@ class CheckpointerState {
   ~CheckpointerState();
 
   Ticket<fs::path> save(std::int64_t step, const Value& state, const SaveOptions& how);
+  Ticket<std::uint64_t> prewarm(const Value& state);
   Checkpoint restore(const RestoreOptions& how);
   std::optional<std::int64_t> resume(Value& state, const ResumeOptions& how);
   bool wait(Timeout timeout);
@@ -155,6 +156,13 @@ Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
   std::lock_guard lock(ticket->mutex);
   ticket->metrics.blocked_s = ticket->elapsed();
   return handle;
+}
+
+Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
+  auto ticket = std::make_shared<TicketState>();
+  auto result = std::make_shared<std::optional<std::uint64_t>>();
+  stager_.prewarm(state, ticket, result);
+  return {ticket, result};
 }
 
 void CheckpointerState::persist(Job& job) {
@@ -291,6 +299,11 @@ Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
                                     const SaveOptions& options) {
   state_->require_here();
   return state_->save(step, state, options);
+}
+
+Ticket<std::uint64_t> Checkpointer::prewarm(const Value& state) {
+  state_->require_here();
+  return state_->prewarm(state);
 }
 
 Checkpoint Checkpointer::restore(const RestoreOptions& options) {

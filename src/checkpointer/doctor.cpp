@@ -1,6 +1,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "device/cuda_context.h"
 #include "os/probe.h"
 #include "understudy/inspect.h"
 
@@ -10,6 +11,11 @@ namespace {
 Probe row(std::string name, os::Found found, std::string cost, std::string remedy = {}) {
   return {std::move(name), found.is_available, std::move(found.detail), std::move(cost),
           std::move(remedy)};
+}
+
+os::Found probe_cuda() {
+  auto found = device::probe_cuda();
+  return {found.is_available, std::move(found.detail)};
 }
 
 }  // namespace
@@ -37,7 +43,7 @@ std::vector<Probe> doctor(const std::filesystem::path& directory) {
           "writing durably through the page cache is about 4 times slower"),
       row("shared memory", os::probe_shared_memory(),
           "no image can be made: Stager and Checkpointer do not work; save_file does"),
-      row("CUDA", os::probe_cuda(), "nothing for state that lies in host memory"),
+      row("CUDA", probe_cuda(), "nothing for state that lies in host memory"),
       row("cores", os::probe_cores(),
           "copying takes about a fifth longer, and always competes with the training loop"),
       row("memory", os::probe_memory(),

@@ -3,33 +3,113 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "base/process.h"
+#include "base/text.h"
 
 namespace understudy::memory {
 namespace {
 
 // Images come in multiples of the largest page that maps them, so that a state
 // that grows a little still fits.
-constexpr std::uint64_t kUnit = std::uint64_t{2} << 20;
+constexpr std::uint64_t kUnit = os::kHugePageNbytes;
+
+std::uint64_t size_for(std::uint64_t nbytes) {
+  return std::max(round_up(nbytes, kUnit), kUnit);
+}
+
+// Twice the size is too large to keep for this state.
+bool fits(const Image& image, std::uint64_t size) {
+  return image.capacity() >= size && image.capacity() <= 2 * size;
+}
 
 }  // namespace
 
+std::string Image::describe() const {
+  return format_text("{}, {}", choice_, region_.describe_pages());
+}
+
 struct ImagePool::State {
+  std::shared_ptr<Image> make(std::uint64_t size);
+  std::shared_ptr<Image> take_free(std::uint64_t size);
+  std::shared_ptr<Image> free_to_prewarm(std::uint64_t size);
+  bool is_free(const Image& image);
+  void choose();
+
   std::mutex mutex;
   std::condition_variable returned;
-  std::vector<std::unique_ptr<Image>> free;
+  // Shared with a prewarming that goes on.
+  std::vector<std::shared_ptr<Image>> free;
   int leased = 0;
   int limit = 0;
   bool is_closed = false;
   HomeProcess home;
+
+  // What images are made of; empty until it is chosen.
+  std::mutex choosing;
+  std::string choice;
+  std::shared_ptr<device::CudaContext> context;
 };
 
-ImagePool::ImagePool(int limit) : state_(std::make_shared<State>()) {
+// By Memory::automatic.
+void ImagePool::State::choose() {
+  const std::lock_guard lock(choosing);
+  if (!choice.empty()) return;
+  std::string why;
+  context = device::CudaContext::open_if_in_use(why);
+  choice = context ? format_text("pinned ({})", context->name())
+                   : format_text("pageable (not pinned: {})", why);
+}
+
+std::shared_ptr<Image> ImagePool::State::make(std::uint64_t size) {
+  choose();
+  return std::make_shared<Image>(size, context, choice);
+}
+
+// The smallest that fits. Else one that does not goes, to make room. Under the
+// mutex; what goes is unmapped there, as long as nobody prewarms it.
+std::shared_ptr<Image> ImagePool::State::take_free(std::uint64_t size) {
+  const auto best = std::min_element(free.begin(), free.end(), [&](auto& a, auto& b) {
+    const auto rank = [&](const Image& i) { return std::pair(!fits(i, size), i.capacity()); };
+    return rank(*a) < rank(*b);
+  });
+  if (best == free.end()) return nullptr;
+  auto image = std::move(*best);
+  free.erase(best);
+  if (!fits(*image, size)) image.reset();
+  return image;
+}
+
+std::shared_ptr<Image> ImagePool::State::free_to_prewarm(std::uint64_t size) {
+  std::lock_guard lock(mutex);
+  if (is_closed) fail(ErrorCode::closed, "the stager is closed");
+  std::erase_if(free, [&](const auto& image) { return !fits(*image, size); });
+  const auto found = std::find_if(free.begin(), free.end(),
+                                  [](const auto& image) { return !image->is_prepared(); });
+  if (found != free.end()) return *found;
+  if (leased + static_cast<int>(free.size()) >= limit) return nullptr;
+  return free.emplace_back(make(size));
+}
+
+bool ImagePool::State::is_free(const Image& image) {
+  std::lock_guard lock(mutex);
+  if (is_closed) fail(ErrorCode::closed, "the stager is closed");
+  return std::any_of(free.begin(), free.end(), [&](const auto& i) { return i.get() == &image; });
+}
+
+ImagePool::ImagePool(int limit, Memory memory) : state_(std::make_shared<State>()) {
   state_->limit = limit;
+  if (memory == Memory::pinned) {
+    state_->context = device::CudaContext::open();
+    state_->choice = format_text("pinned ({})", state_->context->name());
+  } else if (memory == Memory::pageable) {
+    state_->choice = "pageable";
+  }
 }
 
 ImagePool::~ImagePool() {
@@ -43,7 +123,7 @@ ImagePool::~ImagePool() {
 
 Lease ImagePool::lease(std::uint64_t nbytes, WhenBusy when_busy, double& waited_s) {
   auto& s = *state_;
-  const auto size = std::max(round_up(nbytes, kUnit), kUnit);
+  const auto size = size_for(nbytes);
   std::unique_lock lock(s.mutex);
   if (s.leased >= s.limit && !s.is_closed) {
     if (when_busy != WhenBusy::wait) {
@@ -57,40 +137,46 @@ Lease ImagePool::lease(std::uint64_t nbytes, WhenBusy when_busy, double& waited_
     waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   }
   if (s.is_closed) fail(ErrorCode::closed, "the stager is closed");
-  // The smallest that fits; twice the size is too large to keep for this state.
-  const auto best = std::min_element(s.free.begin(), s.free.end(), [&](auto& a, auto& b) {
-    const auto rank = [&](const Image& i) {
-      return std::pair(i.capacity() < size || i.capacity() > 2 * size, i.capacity());
-    };
-    return rank(*a) < rank(*b);
-  });
-  std::unique_ptr<Image> image;
-  if (best != s.free.end()) {
-    image = std::move(*best);
-    s.free.erase(best);
-    if (image->capacity() < size || image->capacity() > 2 * size) image.reset();
-  }
+  auto image = s.take_free(size);
   ++s.leased;
   lock.unlock();
-  const auto give_back = [state = state_](Image* raw) {
-    if (!state->home.is_here()) return;  // never unmapped, never locked in a forked child
-    std::unique_ptr<Image> back(raw);
+  const auto give_back = [state = state_](std::shared_ptr<Image> back) {
     std::lock_guard inner(state->mutex);
     --state->leased;
     if (back && !state->is_closed) state->free.push_back(std::move(back));
     state->returned.notify_one();
   };
   try {
-    if (!image) image = std::make_unique<Image>(size);
-    return Lease(image.release(), give_back);
+    if (!image) image = s.make(size);
   } catch (...) {
     give_back(nullptr);
     throw;
   }
+  auto* const raw = image.get();
+  return Lease(raw, [give_back, home = s.home, owned = std::move(image)](Image*) mutable {
+    // Never unmapped, never locked in a forked child.
+    if (!home.is_here()) {
+      new std::shared_ptr<Image>(std::move(owned));
+      return;
+    }
+    give_back(std::move(owned));
+  });
+}
+
+void ImagePool::prewarm(std::uint64_t nbytes, const std::function<void(std::uint64_t)>& done) {
+  auto& s = *state_;
+  const auto size = size_for(nbytes);
+  while (const auto image = s.free_to_prewarm(size)) {
+    std::uint64_t cursor = 0, before = 0;
+    while (s.is_free(*image) && image->prepare_piece(cursor)) {
+      done(cursor - before);
+      before = cursor;
+    }
+  }
 }
 
 void ImagePool::close() {
-  std::vector<std::unique_ptr<Image>> gone;
+  std::vector<std::shared_ptr<Image>> gone;
   {
     std::lock_guard lock(state_->mutex);
     state_->is_closed = true;

@@ -2,30 +2,43 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <mutex>
+#include <string>
 
-#include "os/system.h"
+#include "memory/region.h"
 #include "understudy/options.h"
 
 namespace understudy::memory {
 
-/// Memory for one file: header and data as they will lie on disk.
+/// Memory for one file: header and data as they will lie on disk. It has no
+/// pages before `prepare`.
 class Image {
  public:
-  explicit Image(std::uint64_t nbytes) : mapping_(nbytes) {}
+  /// `choice` says what was chosen and why, for `describe`.
+  Image(std::uint64_t nbytes, std::shared_ptr<device::CudaContext> context, std::string choice)
+      : region_(Sharing::is_shared, nbytes, std::move(context)), choice_(std::move(choice)) {}
 
-  std::byte* data() const noexcept { return mapping_.data(); }
+  std::byte* data() const noexcept { return region_.data(); }
   /// Bytes that there are; a multiple of the page size.
-  std::uint64_t capacity() const noexcept { return mapping_.nbytes(); }
-  int fd() const noexcept { return mapping_.fd(); }
+  std::uint64_t capacity() const noexcept { return region_.nbytes(); }
+  int fd() const noexcept { return region_.fd(); }
+
+  /// Region::prepare: before the first byte is written.
+  void prepare(WorkerPool& workers) { region_.prepare(workers); }
+  bool prepare_piece(std::uint64_t& cursor) { return region_.prepare_piece(cursor); }
+  bool is_prepared() const noexcept { return region_.is_prepared(); }
+
+  /// For example "pageable, huge pages".
+  std::string describe() const;
 
   /// Which layout filled it last; 0 for fresh, zeroed memory. Gaps of that
   /// layout are zero already.
   std::uint64_t layout_id = 0;
 
  private:
-  os::SharedMapping mapping_;
+  Region region_;
+  const std::string choice_;
 };
 
 /// A lease ends when its last copy is gone, on any thread, without the GIL.
@@ -35,12 +48,20 @@ using Lease = std::shared_ptr<Image>;
 /// fit. Thread-safe.
 class ImagePool {
  public:
-  explicit ImagePool(int limit);
+  /// `memory` is pageable, pinned or automatic; the last is decided when the
+  /// first image is made. Throws Error(unsupported) when nothing can be pinned.
+  explicit ImagePool(int limit, Memory memory = Memory::pageable);
   ~ImagePool();
 
   /// An image of at least `nbytes`. When all are leased: waits (adding to
   /// `waited_s`), or throws Error(busy). Throws Error(no_space), Error(closed).
   Lease lease(std::uint64_t nbytes, WhenBusy when_busy, double& waited_s);
+
+  /// Makes all images that there may be and prepares them on this thread, those
+  /// that are leased excepted: whoever leases one meanwhile prepares the rest of
+  /// it. Tells `done` the bytes of each piece. Throws Error(no_space),
+  /// Error(closed).
+  void prewarm(std::uint64_t nbytes, const std::function<void(std::uint64_t)>& done);
 
   /// Frees what is not leased; the rest when its lease ends. Waiting calls throw.
   void close();

@@ -40,6 +40,7 @@ constinit const Calls kSystemCalls = {
     .memfd_create = ::memfd_create,
     .mmap = ::mmap,
     .munmap = ::munmap,
+    .madvise = ::madvise,
 };
 
 constinit std::atomic<const Calls*> table = &kSystemCalls;

@@ -38,6 +38,7 @@ struct Calls {
   int (*memfd_create)(const char* name, unsigned flags);
   void* (*mmap)(void* address, std::size_t nbytes, int protection, int flags, int fd, off_t offset);
   int (*munmap)(void* address, std::size_t nbytes);
+  int (*madvise)(void* address, std::size_t nbytes, int advice);
 };
 
 /// The table in use.

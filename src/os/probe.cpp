@@ -1,6 +1,5 @@
 #include "os/probe.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/io_uring.h>
@@ -164,28 +163,6 @@ Found probe_shared_memory() {
             fmt::format("anonymous shared memory has no space: {}; {}", reason(error), mount)};
   }
   return {true, fmt::format("anonymous shared memory works; {}", mount)};
-}
-
-Found probe_cuda() {
-  // Never closed: a driver that has been initialised does not unload cleanly.
-  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (driver == nullptr) return {false, "no CUDA driver (libcuda.so.1)"};
-  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
-  const auto count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
-  const auto version = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDriverGetVersion"));
-  if (init == nullptr || count == nullptr || version == nullptr) {
-    return {false, "libcuda.so.1 lacks the functions of a CUDA driver"};
-  }
-  if (const int result = init(0); result != 0) {
-    return {false, fmt::format("the CUDA driver does not start: result {}", result)};
-  }
-  int devices = 0, number = 0;
-  if (count(&devices) != 0 || version(&number) != 0 || devices == 0) {
-    return {false, "the CUDA driver has no device"};
-  }
-  // The driver says 12040 for 12.4.
-  return {true, fmt::format("{} device{}, driver for CUDA {}.{}", devices, devices == 1 ? "" : "s",
-                            number / 1000, number % 1000 / 10)};
 }
 
 Found probe_cores() {

@@ -28,9 +28,6 @@ Found probe_direct_io(const std::filesystem::path& directory);
 /// Shared anonymous memory (memfd); the detail has the shared mount's size.
 Found probe_shared_memory();
 
-/// Opens the CUDA driver, which stays open.
-Found probe_cuda();
-
 /// More than one core to copy with.
 Found probe_cores();
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -62,15 +63,6 @@ std::vector<std::string> control_groups() {
   return groups;
 }
 
-void require_memory(const char* what, std::uint64_t nbytes) {
-  const auto available = available_memory();
-  if (nbytes > available) {
-    fail(ErrorCode::no_space,
-         "{} of {} bytes does not fit into memory: {} bytes are available, {} are missing", what,
-         nbytes, available, nbytes - available);
-  }
-}
-
 }  // namespace
 
 int usable_cores() {
@@ -89,6 +81,15 @@ int usable_cores() {
   return cores;
 }
 
+int copying_threads() {
+  // One core streams 17 GB/s and more (measured), and a socket's memory takes 150
+  // to 250 GB/s of copying: more threads than this would only wait.
+  constexpr int kEnough = 16;
+  int ranks = 1;
+  if (const char* text = std::getenv("LOCAL_WORLD_SIZE")) ranks = std::max(std::atoi(text), 1);
+  return std::clamp(usable_cores() / ranks, 1, kEnough);
+}
+
 std::uint64_t available_memory() {
   auto available = std::numeric_limits<std::uint64_t>::max();
   constexpr std::uint64_t kKiB = 1024;
@@ -105,51 +106,13 @@ std::uint64_t available_memory() {
   return available;
 }
 
-SharedMapping::SharedMapping(std::uint64_t nbytes) : nbytes_(nbytes) {
-  require_memory("an image", nbytes);
-  fd_ = calls().memfd_create("understudy-image", MFD_CLOEXEC);
-  if (fd_ < 0) {
-    fail(ErrorCode::io, "cannot create shared memory for an image: {}", std::strerror(errno));
+void require_memory(const char* what, std::uint64_t nbytes) {
+  const auto available = available_memory();
+  if (nbytes > available) {
+    fail(ErrorCode::no_space,
+         "{} of {} bytes does not fit into memory: {} bytes are available, {} are missing", what,
+         nbytes, available, nbytes - available);
   }
-  // Reserving now turns a later SIGBUS into an error; it is also the fastest
-  // way to touch the pages.
-  int result;
-  do {
-    result = calls().fallocate(fd_, 0, 0, static_cast<off_t>(nbytes));
-  } while (result != 0 && errno == EINTR);
-  if (result != 0) {
-    const int cause = errno;
-    calls().close(fd_);
-    fail(ErrorCode::no_space, "cannot reserve {} bytes of shared memory for an image: {}", nbytes,
-         std::strerror(cause));
-  }
-  void* data = calls().mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
-  if (data == MAP_FAILED) {
-    const int cause = errno;
-    calls().close(fd_);
-    fail(ErrorCode::no_space, "cannot map an image of {} bytes: {}", nbytes, std::strerror(cause));
-  }
-  madvise(data, nbytes, MADV_DONTFORK);
-  data_ = static_cast<std::byte*>(data);
-}
-
-SharedMapping::~SharedMapping() {
-  calls().munmap(data_, nbytes_);
-  calls().close(fd_);
-}
-
-AnonymousMapping::AnonymousMapping(std::uint64_t nbytes) : nbytes_(nbytes) {
-  require_memory("a buffer", nbytes);
-  void* data =
-      calls().mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
-    fail(ErrorCode::no_space, "cannot map a buffer of {} bytes: {}", nbytes, std::strerror(errno));
-  }
-  data_ = static_cast<std::byte*>(data);
-}
-
-AnonymousMapping::~AnonymousMapping() {
-  calls().munmap(data_, nbytes_);
 }
 
 ReservedAddresses::ReservedAddresses(std::uint64_t nbytes) : nbytes_(nbytes) {
@@ -164,17 +127,6 @@ ReservedAddresses::ReservedAddresses(std::uint64_t nbytes) : nbytes_(nbytes) {
 
 ReservedAddresses::~ReservedAddresses() {
   calls().munmap(data_, nbytes_);
-}
-
-void populate(std::byte* data, std::uint64_t nbytes) noexcept {
-#if defined(MADV_POPULATE_WRITE)
-  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(data) / page * page;
-  const auto end = reinterpret_cast<std::uintptr_t>(data) + nbytes;
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_WRITE);
-#else
-  (void)data, (void)nbytes;  // a kernel before 5.14
-#endif
 }
 
 PrivateMapping::PrivateMapping(int fd, std::uint64_t nbytes, const std::string& name)

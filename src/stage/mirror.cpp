@@ -1,14 +1,14 @@
 #include "understudy/mirror.h"
 
 #include <algorithm>
-#include <cstring>
+#include <iterator>
 #include <map>
 #include <mutex>
-#include <set>
 
 #include "base/error.h"
 #include "base/process.h"
 #include "base/worker_pool.h"
+#include "memory/region.h"
 #include "os/system.h"
 #include "transfer/copy_bytes.h"
 #include "understudy/tensor.h"
@@ -21,18 +21,14 @@ namespace {
 constexpr std::uint64_t kMappedNbytes = std::uint64_t{1} << 20;
 
 struct Block {
-  explicit Block(std::uint64_t nbytes, bool is_shared) {
+  Block(std::uint64_t nbytes, bool is_shared, std::shared_ptr<device::CudaContext> context) {
     buffer.nbytes = nbytes;
     if (nbytes == 0) return;
-    if (is_shared) {
-      shared = std::make_unique<os::SharedMapping>(nbytes);
-      buffer.data = shared->data();
-      buffer.fd = shared->fd();
-      return;
-    }
-    if (nbytes >= kMappedNbytes) {
-      mapped = std::make_unique<os::AnonymousMapping>(nbytes);
-      buffer.data = mapped->data();
+    if (is_shared || context || nbytes >= kMappedNbytes) {
+      const auto sharing = is_shared ? memory::Sharing::is_shared : memory::Sharing::is_private;
+      region = std::make_unique<memory::Region>(sharing, nbytes, std::move(context));
+      buffer.data = region->data();
+      buffer.fd = region->fd();
       return;
     }
     small = Storage::allocate(nbytes);
@@ -40,8 +36,7 @@ struct Block {
   }
 
   Buffer buffer;
-  std::unique_ptr<os::SharedMapping> shared;
-  std::unique_ptr<os::AnonymousMapping> mapped;
+  std::unique_ptr<memory::Region> region;
   std::shared_ptr<const Storage> small;
   std::uint64_t freed_in_round = 0;
 };
@@ -49,9 +44,6 @@ struct Block {
 MirrorOptions checked(MirrorOptions options) {
   if (options.threads < 0) {
     fail(ErrorCode::invalid, "threads must not be negative, but is {}", options.threads);
-  }
-  if (options.memory == Memory::pinned) {
-    fail(ErrorCode::unsupported, "memory 'pinned' is not in this version; use 'pageable'");
   }
   return options;
 }
@@ -61,18 +53,31 @@ MirrorOptions checked(MirrorOptions options) {
 struct Mirror::State {
   explicit State(MirrorOptions options)
       : is_shared(options.memory == Memory::shared),
-        workers("us-mirror", options.threads > 0 ? options.threads : os::usable_cores()) {}
+        pin_min_nbytes(options.pin_min_nbytes),
+        context(options.pin || options.memory == Memory::pinned ? device::CudaContext::open()
+                                                                : nullptr),
+        workers("us-mirror", options.threads > 0 ? options.threads : os::copying_threads()) {}
+
+  void forget(const Block& block);
 
   const bool is_shared;
+  const std::uint64_t pin_min_nbytes;
+  const std::shared_ptr<device::CudaContext> context;  // null: nothing is pinned
   HomeProcess home;
   WorkerPool workers;
   std::mutex mutex;
   std::multimap<std::uint64_t, std::unique_ptr<Block>> free;
-  std::set<const std::byte*> untouched;  // mapped ones without pages
+  std::map<const std::byte*, memory::Region*> fresh;  // not prepared yet, by where they begin
   std::uint64_t nbytes = 0;
   std::uint64_t round = 0;
   bool is_pooling = true;  // off from `clear` to the next `take`
 };
+
+// Before the block ends. Under the mutex.
+void Mirror::State::forget(const Block& block) {
+  nbytes -= block.buffer.nbytes;
+  fresh.erase(block.buffer.data);
+}
 
 Mirror::Mirror(MirrorOptions options) : state_(std::make_shared<State>(checked(options))) {}
 
@@ -98,10 +103,11 @@ std::shared_ptr<const Buffer> Mirror::take(std::uint64_t nbytes) {
     }
   }
   if (!block) {
-    block = std::make_unique<Block>(nbytes, s.is_shared);
+    const bool is_pinned = nbytes >= s.pin_min_nbytes;
+    block = std::make_unique<Block>(nbytes, s.is_shared, is_pinned ? s.context : nullptr);
     std::lock_guard lock(s.mutex);
     s.nbytes += nbytes;
-    if (block->mapped) s.untouched.insert(block->buffer.data);
+    if (block->region) s.fresh.emplace(block->buffer.data, block->region.get());
   }
   const auto* buffer = &block->buffer;
   std::shared_ptr<Block> owner(block.release(), [state = state_](Block* raw) {
@@ -110,7 +116,7 @@ std::shared_ptr<const Buffer> Mirror::take(std::uint64_t nbytes) {
     std::lock_guard lock(state->mutex);
     // Another process may still have a shared one mapped, and nobody tells.
     if (!state->is_pooling || state->is_shared) {
-      state->nbytes -= back->buffer.nbytes;
+      state->forget(*back);
     } else {
       back->freed_in_round = state->round;
       state->free.emplace(back->buffer.nbytes, std::move(back));
@@ -119,34 +125,39 @@ std::shared_ptr<const Buffer> Mirror::take(std::uint64_t nbytes) {
   return {std::move(owner), buffer};
 }
 
-void Mirror::copy(const std::vector<ByteCopy>& copies) {
+void Mirror::prepare(const std::vector<ByteCopy>& copies) {
   auto& s = *state_;
   s.home.require("a mirror");
-  std::vector<ByteCopy> first, others;
+  std::vector<memory::Region*> fresh;
   {
     std::lock_guard lock(s.mutex);
-    if (!s.untouched.empty()) {
-      for (const auto& copy : copies) {
-        (s.untouched.erase(copy.to) > 0 ? first : others).push_back(copy);
-      }
+    for (const auto& copy : s.fresh.empty() ? std::vector<ByteCopy>() : copies) {
+      auto found = s.fresh.upper_bound(copy.to);
+      if (found == s.fresh.begin()) continue;
+      auto* const region = std::prev(found)->second;
+      if (copy.to < region->data() + region->nbytes()) fresh.push_back(region);
     }
   }
-  if (first.empty()) return transfer::copy_runs(copies, s.workers);
-  // One 256 KiB at a time, so that what the kernel has just zeroed is still in
-  // the cache when it is written (measured: 0.27 s a GiB on two threads; 0.35 s
-  // fault by fault, 1.5 s in fresh huge pages of a virtual machine).
-  constexpr std::uint64_t kPieceNbytes = std::uint64_t{256} << 10;
-  std::vector<ByteCopy> pieces;
-  for (const auto& copy : first) {
-    for (std::uint64_t at = 0; at < copy.nbytes; at += kPieceNbytes) {
-      pieces.push_back({copy.from + at, copy.to + at, std::min(kPieceNbytes, copy.nbytes - at)});
-    }
+  // Several copies may go into one.
+  std::sort(fresh.begin(), fresh.end());
+  fresh.erase(std::unique(fresh.begin(), fresh.end()), fresh.end());
+  memory::prepare_all(fresh, s.workers);
+  if (!fresh.empty()) {
+    std::lock_guard lock(s.mutex);
+    for (const auto* region : fresh) s.fresh.erase(region->data());
   }
-  s.workers.run(pieces.size(), [&](std::uint64_t i, int) {
-    os::populate(pieces[i].to, pieces[i].nbytes);
-    std::memcpy(pieces[i].to, pieces[i].from, pieces[i].nbytes);
-  });
-  transfer::copy_runs(others, s.workers);
+}
+
+void Mirror::copy(const std::vector<ByteCopy>& copies) {
+  prepare(copies);
+  transfer::copy_runs(copies, state_->workers);
+}
+
+std::shared_ptr<const void> Mirror::pin(std::byte* data, std::uint64_t nbytes) {
+  auto& s = *state_;
+  s.home.require("a mirror");
+  if (!s.context) fail(ErrorCode::invalid, "this mirror was not made to pin memory");
+  return std::make_shared<const device::PinnedRange>(s.context, data, nbytes);
 }
 
 void Mirror::trim() {
@@ -156,7 +167,7 @@ void Mirror::trim() {
   std::lock_guard lock(s.mutex);
   for (auto at = s.free.begin(); at != s.free.end();) {
     if (at->second->freed_in_round < s.round) {
-      s.nbytes -= at->first;
+      s.forget(*at->second);
       gone.push_back(std::move(at->second));
       at = s.free.erase(at);
     } else {
@@ -172,7 +183,7 @@ void Mirror::clear() {
   std::multimap<std::uint64_t, std::unique_ptr<Block>> gone;
   std::lock_guard lock(s.mutex);
   s.is_pooling = false;
-  for (const auto& [nbytes, block] : s.free) s.nbytes -= nbytes;
+  for (const auto& [nbytes, block] : s.free) s.forget(*block);
   gone.swap(s.free);
 }
 

@@ -3,10 +3,12 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/process.h"
+#include "base/task_thread.h"
 #include "base/ticket.h"
 #include "base/worker_pool.h"
 #include "format/layout.h"
@@ -47,6 +49,10 @@ class StagerState {
 
   /// Captures into an image and returns it complete. `ticket` gets its figures.
   Snapshot capture(const Value& state, TicketState& ticket);
+  /// Plans for `state`, then makes the images ready in the background, which
+  /// `ticket` tells of and `result` gets the bytes of.
+  void prewarm(const Value& state, std::shared_ptr<TicketState> ticket,
+               std::shared_ptr<std::optional<std::uint64_t>> result);
   WorkerPool& workers() { return workers_; }
   const StagerOptions& options() const { return options_; }
   void close();
@@ -62,7 +68,8 @@ class StagerState {
   memory::ImagePool pool_;
   WorkerPool workers_;
   std::unique_ptr<Plan> plan_;
-  std::uint64_t next_layout_id_ = 1;  // 0 is fresh memory
+  std::uint64_t next_layout_id_ = 1;    // 0 is fresh memory
+  TaskThread prewarmer_{"us-prewarm"};  // last: its tasks use the pool
 };
 
 /// What every header of ours says beside the tree: `format: pt`, then the

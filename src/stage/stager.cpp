@@ -2,7 +2,8 @@
 // 1. One pass over the state gives its structure and the bytes of its blobs.
 // 2. The plan is reused when the structure is the last one's; else a new one
 //    is made. The tree, which holds the scalars, is written anew each time.
-// 3. An image is leased. Its first bytes, the header's length, are zeroed: an
+// 3. An image is leased, and its pages are made if it is new. Its first bytes, the header's length,
+// are zeroed: an
 //    unfinished image is not a safetensors file.
 // 4. The data section is filled by all threads; the call returns.
 // The header is written when the snapshot is written: it holds the checksums.
@@ -13,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/ticket.h"
+#include "os/system.h"
 #include "stage/snapshot.h"
 #include "stage/structure.h"
 #include "transfer/plan.h"
@@ -29,10 +31,13 @@ struct StagerState::Plan {
 
 StagerState::StagerState(const StagerOptions& options)
     : options_((check_options(options), options)),
-      pool_(options.images),
-      workers_("us-copy", options.threads > 0 ? options.threads : os::usable_cores()) {}
+      pool_(options.images, options.memory),
+      workers_("us-copy", options.threads > 0 ? options.threads : os::copying_threads()) {}
 
-StagerState::~StagerState() = default;
+// Closed first, so that a prewarming ends soon.
+StagerState::~StagerState() {
+  close();
+}
 
 const StagerState::Plan& StagerState::plan_for(const Value& state, std::string& tree,
                                                std::vector<Value>& opaques) {
@@ -67,6 +72,7 @@ Snapshot StagerState::capture(const Value& state, TicketState& ticket) {
   double waited_s = 0;
   contents.image = pool_.lease(plan.layout->file_nbytes(), options_.when_busy, waited_s);
   auto& image = *contents.image;
+  image.prepare(workers_);
   std::memset(image.data(), 0, format::kPrefixNbytes);
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
   image.layout_id = plan.layout_id;
@@ -78,12 +84,34 @@ Snapshot StagerState::capture(const Value& state, TicketState& ticket) {
     std::lock_guard lock(ticket.mutex);
     ticket.metrics.nbytes = end;
     ticket.metrics.waited_s = waited_s;
+    ticket.metrics.memory = image.describe();
     ticket.capture = options_.capture == Capture::blocking
                          ? "blocking"
                          : "blocking (overlapped capture is not in this version)";
   }
   ticket.set_captured();
   return Snapshot(std::make_shared<SnapshotState>(std::move(contents)));
+}
+
+void StagerState::prewarm(const Value& state, std::shared_ptr<TicketState> ticket,
+                          std::shared_ptr<std::optional<std::uint64_t>> result) {
+  home_.require("a stager");
+  std::lock_guard one_at_a_time(mutex_);
+  std::string tree;
+  std::vector<Value> opaques;
+  const auto nbytes = plan_for(state, tree, opaques).layout->file_nbytes();
+  ticket->total_nbytes = nbytes * static_cast<std::uint64_t>(options_.images);
+  prewarmer_.post([this, nbytes, ticket, result] {
+    try {
+      std::uint64_t made = 0;
+      pool_.prewarm(nbytes, [&](std::uint64_t piece) { ticket->done_nbytes = made += piece; });
+      ticket->total_nbytes = made;
+      *result = made;
+      ticket->set_done();
+    } catch (...) {
+      ticket->set_failed(std::current_exception());
+    }
+  });
 }
 
 void StagerState::close() {
@@ -117,6 +145,13 @@ Ticket<Snapshot> Stager::stage(const Value& state) {
   return {ticket, result};
 }
 
+Ticket<std::uint64_t> Stager::prewarm(const Value& state) {
+  auto ticket = std::make_shared<TicketState>();
+  auto result = std::make_shared<std::optional<std::uint64_t>>();
+  state_->prewarm(state, ticket, result);
+  return {ticket, result};
+}
+
 void Stager::close() {
   state_->close();
 }
@@ -135,9 +170,8 @@ void check_options(const StagerOptions& options) {
   if (options.threads < 0) {
     fail(ErrorCode::invalid, "threads must not be negative, but is {}", options.threads);
   }
-  if (options.memory == Memory::pinned || options.memory == Memory::shared) {
-    fail(ErrorCode::unsupported, "memory '{}' is not in this version; use 'pageable'",
-         options.memory == Memory::pinned ? "pinned" : "shared");
+  if (options.memory == Memory::shared) {
+    fail(ErrorCode::unsupported, "memory 'shared' is not in this version; use 'pageable'");
   }
   if (options.capture == Capture::overlapped) {
     fail(ErrorCode::unsupported, "capture 'overlapped' is not in this version; use 'blocking'");

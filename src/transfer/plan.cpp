@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "transfer/copy_bytes.h"
 
 namespace understudy::transfer {
 namespace {
@@ -87,6 +86,12 @@ void Plan::set_blobs(std::vector<std::string> blobs) {
 }
 
 void Plan::fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps) const {
+  BulkCopy bulk(out.size());
+  fill(begin, out, zero_gaps, bulk);
+}
+
+void Plan::fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps,
+                BulkCopy& bulk) const {
   const auto end = begin + out.size();
   auto s = std::upper_bound(segments_.begin(), segments_.end(), begin,
                             [](std::uint64_t at, const Segment& x) { return at < x.begin; });
@@ -96,7 +101,7 @@ void Plan::fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps) c
     if (lo >= hi) continue;
     auto* to = out.data() + (lo - begin);
     if (s->copies.empty()) {
-      copy_bytes(to, s->source + (lo - s->begin), hi - lo);
+      bulk.copy(to, s->source + (lo - s->begin), hi - lo);
       continue;
     }
     if (s->has_gaps && zero_gaps) std::memset(to, 0, hi - lo);
@@ -109,7 +114,8 @@ void Plan::fill_all(std::byte* out, bool zero_gaps, WorkerPool& workers) const {
   workers.run(pieces, [&](std::uint64_t i, int) {
     const auto begin = i * kPieceNbytes;
     const auto nbytes = std::min(kPieceNbytes, data_nbytes_ - begin);
-    fill(begin, {out + begin, nbytes}, zero_gaps);
+    BulkCopy bulk(data_nbytes_);
+    fill(begin, {out + begin, nbytes}, zero_gaps, bulk);
   });
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/worker_pool.h"
 #include "format/layout.h"
+#include "transfer/copy_bytes.h"
 #include "value/extents.h"
 
 namespace understudy::transfer {
@@ -42,6 +43,8 @@ class Plan {
     bool has_gaps = false;
     std::vector<value::Copy> copies;
   };
+
+  void fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps, BulkCopy& bulk) const;
 
   std::vector<Segment> segments_;  // ascending, back to back
   std::vector<std::size_t> blob_segments_;

@@ -170,6 +170,7 @@ inline const os::Calls& faulty_table() {
       .memfd_create = faulty<&Calls::memfd_create>("memfd_create"),
       .mmap = faulty<&Calls::mmap>("mmap"),
       .munmap = faulty<&Calls::munmap>("munmap"),
+      .madvise = faulty<&Calls::madvise>("madvise"),
   };
   return table;
 }

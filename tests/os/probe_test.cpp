@@ -46,8 +46,8 @@ TEST(Probe, SharedMemoryIsTheGroundOfImages) {
 }
 
 TEST(Probe, AllSayWhatTheyFound) {
-  for (const auto& found : {probe_huge_pages(), probe_userfaultfd(), probe_io_uring(), probe_cuda(),
-                            probe_cores(), probe_memory()}) {
+  for (const auto& found :
+       {probe_huge_pages(), probe_userfaultfd(), probe_io_uring(), probe_cores(), probe_memory()}) {
     EXPECT_NE(found.detail, "");
   }
 }

@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "fakes/cuda/use_fake_cuda.h"
+#include "fakes/faulty_calls.h"
 #include "understudy/error.h"
 
 namespace understudy {
@@ -129,13 +131,112 @@ TEST(Mirror, SharedBuffersCanBeMappedByTheirDescriptor) {
   munmap(other, 10000);
 }
 
-TEST(Mirror, PinnedMemoryIsRefusedByName) {
+class EachPinned : public testing::TestWithParam<Memory> {};
+INSTANTIATE_TEST_SUITE_P(Mirror, EachPinned, testing::Values(Memory::pinned, Memory::shared));
+
+TEST_P(EachPinned, BuffersArePinnedFromTheirFirstCopyToTheirEnd) {
+  const fakes::UseFakeCuda fake;
+  {
+    Mirror mirror({.memory = GetParam(), .pin = true, .pin_min_nbytes = 5});
+    std::vector<std::shared_ptr<const Buffer>> buffers;
+    std::vector<ByteCopy> copies;
+    const std::vector<std::byte> source(5 << 20, std::byte{7});
+    for (const std::uint64_t n : {1u, 4u, 5u, 4096u, 5u << 20, 0u}) {
+      buffers.push_back(mirror.take(n));
+      copies.push_back({source.data(), buffers.back()->data, n});
+    }
+    mirror.copy(copies);
+    mirror.copy(copies);
+    EXPECT_EQ(fake->registrations, 3);
+    EXPECT_EQ(fake->nbytes, 5 + 4096 + (5 << 20));
+    EXPECT_EQ(buffers[4]->data[(5 << 20) - 1], std::byte{7});
+    buffers.clear();
+    // Private ones wait in the pool, pinned.
+    EXPECT_EQ(fake->registered, GetParam() == Memory::pinned ? 3 : 0);
+    EXPECT_EQ(mirror.take(4096)->nbytes, 4096u);
+    mirror.clear();
+    EXPECT_EQ(fake->registered, 0);
+  }
+  EXPECT_EQ(fake->unregistrations, 3);
+  EXPECT_EQ(fake->late_unregistrations, 0);
+  EXPECT_EQ(fake->retained, 0);
+}
+
+TEST_P(EachPinned, FailureChangesNothingAndLeavesNothing) {
+  const fakes::UseFakeCuda fake;
+  Mirror mirror({.memory = GetParam(), .pin = true});
+  const std::vector<std::byte> source(4096, std::byte{7}), later(4096, std::byte{8});
+  const auto first = mirror.take(4096);
+  mirror.copy({{source.data(), first->data, 4096}});
+  fake->register_result = 2;
+  auto second = mirror.take(4096);
   try {
-    Mirror mirror({.memory = Memory::pinned});
+    mirror.copy({{later.data(), first->data, 4096}, {later.data(), second->data, 4096}});
     FAIL();
   } catch (const Error& e) {
-    EXPECT_EQ(e.code(), ErrorCode::unsupported);
+    EXPECT_EQ(e.code(), ErrorCode::no_space);
+    EXPECT_NE(std::string(e.what()).find("4096 bytes"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("CUDA_ERROR_OUT_OF_MEMORY"), std::string::npos);
   }
+  EXPECT_EQ(fake->failures, 1);
+  EXPECT_EQ(first->data[0], std::byte{7});
+  EXPECT_EQ(fake->registered, 1);
+  fake->register_result = 0;
+  mirror.copy({{later.data(), second->data, 4096}});
+  EXPECT_EQ(second->data[0], std::byte{8});
+  EXPECT_EQ(fake->registered, 2);
+}
+
+TEST(Mirror, PinnedBuffersOutliveTheirMirrorAndTheDriver) {
+  const fakes::UseFakeCuda fake;
+  std::shared_ptr<const Buffer> buffer;
+  {
+    Mirror mirror({.memory = Memory::pinned});
+    buffer = mirror.take(4096);
+    const std::byte byte{1};
+    mirror.copy({{&byte, buffer->data, 1}});
+  }
+  EXPECT_EQ(fake->registered, 1);
+  EXPECT_EQ(fake->retained, 1);
+  std::thread([b = std::move(buffer)]() mutable { b.reset(); }).join();
+  EXPECT_EQ(fake->registered, 0);
+  EXPECT_EQ(fake->retained, 0);
+}
+
+TEST(Mirror, PinnedMemoryWithoutCudaIsRefusedByName) {
+  const auto missing = device::open_cuda_library("/nowhere/libcuda.so.1");
+  const device::ReplaceCudaLibrary replaced(missing);
+  for (const MirrorOptions& options : {MirrorOptions{.memory = Memory::pinned},
+                                       MirrorOptions{.memory = Memory::shared, .pin = true}}) {
+    try {
+      Mirror mirror(options);
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::unsupported);
+      EXPECT_NE(std::string(e.what()).find("no CUDA driver"), std::string::npos) << e.what();
+    }
+  }
+}
+
+TEST_P(EachMemory, PagesThatCannotBeMadeLeaveEarlierResultsAsTheyWere) {
+  Mirror mirror({.memory = GetParam()});
+  constexpr std::size_t kNbytes = 3 << 20;
+  const std::vector<std::byte> source(kNbytes, std::byte{7}), later(kNbytes, std::byte{8});
+  const auto first = mirror.take(kNbytes);
+  mirror.copy({{source.data(), first->data, kNbytes}});
+  const auto second = mirror.take(kNbytes);
+  const std::vector<ByteCopy> both{{later.data(), first->data, kNbytes},
+                                   {later.data(), second->data, kNbytes}};
+  {
+    const fakes::FaultyCalls faults(
+        {.mode = fakes::FaultMode::fail, .error = EFAULT, .call = "madvise"});
+    EXPECT_THROW(mirror.copy(both), Error);
+    EXPECT_TRUE(faults.was_reached());
+  }
+  EXPECT_EQ(std::memcmp(first->data, source.data(), kNbytes), 0);
+  mirror.copy(both);
+  EXPECT_EQ(std::memcmp(first->data, later.data(), kNbytes), 0);
+  EXPECT_EQ(std::memcmp(second->data, later.data(), kNbytes), 0);
 }
 
 }  // namespace

@@ -6,6 +6,9 @@
 
 #include <thread>
 
+#include "fakes/cuda/use_fake_cuda.h"
+#include "fakes/expect_error.h"
+#include "fakes/faulty_calls.h"
 #include "fakes/states.h"
 
 namespace understudy {
@@ -136,7 +139,7 @@ TEST(StagerTest, GapsOfReusedImagesAreZero) {
 
 TEST(StagerTest, OptionsThatCannotBeAreRefusedByName) {
   EXPECT_THROW(Stager({.images = 0}), Error);
-  EXPECT_THROW(Stager({.memory = Memory::pinned}), Error);
+  EXPECT_THROW(Stager({.memory = Memory::shared}), Error);
   EXPECT_THROW(Stager({.capture = Capture::overlapped}), Error);
   EXPECT_THROW(Stager({.huge_pages = true}), Error);
   Stager stager;
@@ -198,6 +201,86 @@ TEST(StagerTest, ThreadsTakeTurns) {
     });
   }
   for (auto& t : threads) t.join();
+}
+
+TEST(StagerTest, PrewarmMakesEveryImageReadyAndCopiesNothing) {
+  Stager stager({.images = 2, .memory = Memory::pageable});
+  const auto state = training_state(3);
+  const auto ticket = stager.prewarm(state);
+  const auto made = ticket.wait();
+  EXPECT_GE(made, 2 * stager.stage(state).wait().nbytes());
+  EXPECT_EQ(ticket.progress(), (std::pair{made, made}));
+  EXPECT_EQ(stager.prewarm(state).wait(), 0u);
+  const auto snapshot = stager.stage(state).wait();
+  EXPECT_EQ(fingerprint(snapshot.state()), fingerprint(state));
+}
+
+TEST(StagerTest, StagingWhileItPrewarmsIsRight) {
+  for (int i = 0; i < 20; ++i) {
+    Stager stager({.images = 2});
+    const auto state = training_state(i);
+    const auto ticket = stager.prewarm(state);
+    EXPECT_EQ(fingerprint(stager.stage(state).wait().state()), fingerprint(state));
+    if (i % 2 == 0) ticket.wait();
+  }
+}
+
+TEST(StagerTest, PrewarmFailuresAreInTheTicket) {
+  Stager stager({.images = 1});
+  const auto state = training_state(1);
+  {
+    const fakes::FaultyCalls faults(
+        {.mode = fakes::FaultMode::fail, .error = EFAULT, .call = "madvise"});
+    const auto ticket = stager.prewarm(state);
+    fakes::expect_error(ErrorCode::no_space, "no space is left", [&] { ticket.wait(); });
+    EXPECT_TRUE(faults.was_reached());
+  }
+  EXPECT_GT(stager.prewarm(state).wait(), 0u);
+  stager.close();
+  const auto late = stager.prewarm(state);
+  fakes::expect_error(ErrorCode::closed, "", [&] { late.wait(); });
+}
+
+TEST(StagerTest, PinnedImagesSaySo) {
+  const fakes::UseFakeCuda fake;
+  {
+    Stager stager({.images = 1, .memory = Memory::pinned});
+    const auto state = training_state(1);
+    const auto ticket = stager.stage(state);
+    EXPECT_EQ(ticket.metrics().memory.find("pinned (CUDA device 0, Fake GPU A), "), 0u)
+        << ticket.metrics().memory;
+    EXPECT_EQ(fake->registered, 1);
+    EXPECT_EQ(fingerprint(ticket.wait().state()), fingerprint(state));
+    fake->register_result = 2;  // no second pinning is needed
+    ticket.wait().close();
+    stager.stage(state).wait();
+    EXPECT_EQ(fake->failures, 0);
+  }
+  EXPECT_EQ(fake->registered, 0);
+  EXPECT_EQ(fake->late_unregistrations, 0);
+  EXPECT_EQ(fake->retained, 0);
+}
+
+TEST(StagerTest, ImagesThatCannotBePinnedFailTheCallAndNotTheStager) {
+  const fakes::UseFakeCuda fake;
+  Stager stager({.images = 1, .memory = Memory::pinned});
+  const auto state = training_state(1);
+  fake->register_result = 2;
+  fakes::expect_error(ErrorCode::no_space, "CUDA_ERROR_OUT_OF_MEMORY",
+                      [&] { stager.stage(state); });
+  EXPECT_EQ(fake->failures, 1);
+  fake->register_result = 0;
+  EXPECT_EQ(fingerprint(stager.stage(state).wait().state()), fingerprint(state));
+}
+
+TEST(StagerTest, PinnedWithoutCudaSaysWhy) {
+  const auto missing = device::open_cuda_library("/nowhere/libcuda.so.1");
+  const device::ReplaceCudaLibrary replaced(missing);
+  fakes::expect_error(ErrorCode::unsupported, "no CUDA driver: /nowhere/libcuda.so.1",
+                      [] { Stager({.memory = Memory::pinned}); });
+  Stager automatic;
+  EXPECT_NE(automatic.stage(training_state(1)).metrics().memory.find("pageable (not pinned: no "),
+            std::string::npos);
 }
 
 }  // namespace

@@ -1,0 +1,69 @@
+// A region: whole pages of host memory, private or shared, pinned if wanted.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/worker_pool.h"
+#include "device/cuda_context.h"
+#include "os/fresh_memory.h"
+
+namespace understudy::memory {
+
+enum class Sharing { is_private, is_shared };
+
+class Region;
+
+/// Region::prepare of all, shared out together.
+void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers);
+
+/// Pages are made by those who call `touch`; until then there are only addresses.
+class Region {
+ public:
+  /// With a context, `prepare` pins it there. Throws Error(no_space).
+  Region(Sharing sharing, std::uint64_t nbytes,
+         std::shared_ptr<device::CudaContext> context = nullptr);
+
+  std::byte* data() const noexcept;
+  std::uint64_t nbytes() const noexcept;
+  /// Of shared memory, else -1.
+  int fd() const noexcept;
+
+  /// Makes all pages, on all threads of `workers`, and pins them. Others may do
+  /// the same, and write, at the same time; again it costs nothing. Throws
+  /// Error(no_space), Error(io).
+  void prepare(WorkerPool& workers) { prepare_all({this}, workers); }
+  /// The same on this thread, a piece at a time: `cursor` counts the bytes from
+  /// 0 on. False when nothing was left to do.
+  bool prepare_piece(std::uint64_t& cursor);
+  bool is_prepared() const noexcept { return is_prepared_.load(std::memory_order_acquire); }
+
+  /// Null when it is not to be pinned.
+  const device::CudaContext* context() const noexcept { return context_.get(); }
+  /// Of shared memory: which pages it has, and why not better ones.
+  std::string describe_pages() const;
+
+ private:
+  friend void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers);
+  using Mapping = std::variant<os::AnonymousMapping, os::SharedMapping>;
+
+  std::uint64_t pieces() const noexcept;
+  void touch_piece(std::uint64_t piece);
+  void pin();
+
+  Mapping mapping_;
+  const std::shared_ptr<device::CudaContext> context_;
+  std::vector<std::atomic<bool>> is_touched_;
+  std::mutex pinning_;
+  std::optional<device::PinnedRange> pinned_;  // ends before the mapping
+  std::atomic<bool> is_prepared_{false};
+};
+
+}  // namespace understudy::memory

@@ -1,0 +1,69 @@
+// Fresh memory: mappings whose pages are made by whoever says when.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace understudy::os {
+
+/// What one huge page holds where small ones have 4 KiB. Mappings of at least
+/// this size begin at a multiple of it.
+inline constexpr std::uint64_t kHugePageNbytes = std::uint64_t{2} << 20;
+
+/// Shared anonymous memory with a descriptor: the ground of an image. The
+/// mapping is not inherited by forked children.
+class SharedMapping {
+ public:
+  /// Reserves addresses and no pages, but asks whether the machine has that
+  /// much. Throws Error(no_space) with how much is missing.
+  explicit SharedMapping(std::uint64_t nbytes);
+  ~SharedMapping();
+  SharedMapping(const SharedMapping&) = delete;
+  SharedMapping& operator=(const SharedMapping&) = delete;
+
+  /// Makes the pages of [begin, begin + nbytes), huge ones where a whole one
+  /// fits and the machine gives it. Changes no bytes; threads may do it side by
+  /// side; again is cheap. Throws Error(no_space): nothing here ever ends in a
+  /// SIGBUS of whoever writes later.
+  void touch(std::uint64_t begin, std::uint64_t nbytes);
+
+  std::byte* data() const noexcept { return data_; }
+  std::uint64_t nbytes() const noexcept { return nbytes_; }
+  int fd() const noexcept { return fd_; }
+  /// "huge pages", "small pages (why)" or both; "no pages" while none were made.
+  std::string describe_pages() const;
+
+ private:
+  void touch_small(std::uint64_t begin, std::uint64_t nbytes);
+
+  std::byte* data_ = nullptr;
+  std::uint64_t nbytes_ = 0;
+  int fd_ = -1;
+  std::atomic<bool> has_huge_{false}, has_small_{false};
+  std::atomic<int> refusal_{0};  // errno of the first huge page that was refused
+};
+
+/// Private memory, zeroed when it is first touched.
+class AnonymousMapping {
+ public:
+  /// As SharedMapping. What is smaller than a huge page is not asked about: it
+  /// would take longer than making it.
+  explicit AnonymousMapping(std::uint64_t nbytes);
+  ~AnonymousMapping();
+  AnonymousMapping(const AnonymousMapping&) = delete;
+  AnonymousMapping& operator=(const AnonymousMapping&) = delete;
+
+  /// As SharedMapping::touch.
+  void touch(std::uint64_t begin, std::uint64_t nbytes);
+
+  std::byte* data() const noexcept { return data_; }
+  std::uint64_t nbytes() const noexcept { return nbytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::uint64_t nbytes_ = 0;
+};
+
+}  // namespace understudy::os
