@@ -29,6 +29,9 @@ class _Metrics(TypedDict):
     captured_s: float
     durable_s: float
     nbytes: int
+    at_once_nbytes: int
+    faults: int
+    faults_nbytes: int
     writer: str
 
 __version__: str

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -30,6 +31,15 @@ inline std::string why_not_overlapped() {
 #define SKIP_WITHOUT_USERFAULTFD()                                        \
   if (const auto why = understudy::fakes::why_not_overlapped(); !why.empty()) \
   GTEST_SKIP() << "no overlapped capture here: " << why
+
+/// Ends the process when a test hangs.
+class Limit {
+ public:
+  explicit Limit(unsigned seconds) { alarm(seconds); }
+  ~Limit() { alarm(0); }
+  Limit(const Limit&) = delete;
+  Limit& operator=(const Limit&) = delete;
+};
 
 /// Memory of malloc, which begins 16 bytes into a page where it is large.
 inline Tensor heap_tensor(std::uint64_t nbytes) {
