@@ -80,8 +80,8 @@ bool Flight::copy(std::size_t index, const Bounce& bounce) noexcept {
     }
   }
   // What was read is read before the question is asked, and that before the
-  // lifting: the kernel's locks order what the system calls do, this the rest.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // lifting: system calls are ordered by the kernel's locks, and by this.
+  chunk.state.exchange(State::claimed, std::memory_order_seq_cst);
   if (why == Failure::none && !protection_.is_protected(run.source, run.nbytes)) {
     why = Failure::unprotected;
   }

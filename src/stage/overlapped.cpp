@@ -123,68 +123,82 @@ Overlapped::Overlapped(const OverlappedOptions& options) : options_(options) {
   }
 }
 
-Overlapped::Begun Overlapped::refuse(std::string reason) const {
-  return {false, fmt::format("blocking ({})", reason), 0};
+// Why the selection is not worth a flight; empty when it is.
+std::string Overlapped::why_not() const {
+  const auto& s = selection_;
+  const bool is_asked = options_.capture == Capture::overlapped;
+  if (s.behind_nbytes >= (is_asked ? 1 : kWorthwhileNbytes)) return {};
+  const auto reason = fmt::format("{} could be protected{}{}", mib(s.behind_nbytes),
+                                  s.refused.empty() ? "" : "; not ", s.refused);
+  if (is_asked && s.refused_nbytes > 0) {
+    fail(ErrorCode::unsupported, "capture 'overlapped' is not possible for this state: {}", reason);
+  }
+  return reason;
 }
 
-// Makes a flight of the selection and protects it. Where a mapping is not
-// registered (memory was mapped anew at the same place) looks again, once.
-bool Overlapped::protect(PageFence::Turn& turn, const Work& work,
-                         std::shared_ptr<Flight>& flight) {
+// Protects the selection for this plan. Where a mapping is not registered (memory
+// was mapped anew at the same place) looks again, once. Null when that does not
+// help, or when there is nothing to protect.
+std::shared_ptr<Flight> Overlapped::protect(PageFence::Turn& turn, const Work& work) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (plan_id_ != work.plan_id || attempt > 0) {
       selection_ = select_pages(work.plan, turn, options_.huge_pages);
       plan_id_ = work.plan_id;
     }
+    if (!why_not().empty()) return nullptr;
     std::vector<PageRun> runs;
+    runs.reserve(selection_.behind.size());
     for (const auto& p : selection_.behind) {
       runs.push_back({p.source, work.data + p.target, p.nbytes});
     }
     const int copiers = options_.threads > 0 ? options_.threads : os::usable_cores();
-    flight = turn.prepare(std::move(runs), copiers);
-    if (turn.protect(*flight, work.workers)) return true;
+    if (auto flight = turn.protect(std::move(runs), copiers, work.workers)) return flight;
   }
-  plan_id_ = 0;
-  return false;
+  return nullptr;
 }
 
-Overlapped::Begun Overlapped::begin(Work work, double& waited_s) {
-  if (!fence_) return refuse(reason_);
-  const bool is_asked = options_.capture == Capture::overlapped;
-  if (!is_asked && work.plan.data_nbytes() < kWorthwhileNbytes) {
-    return refuse(fmt::format("{} are copied in less than a millisecond",
-                              mib(work.plan.data_nbytes())));
-  }
-  const auto turn = (*fence_)->take_turn(waited_s);
-  if (!turn) return refuse("threads of an earlier overlapped capture do not answer");
-  std::shared_ptr<Flight> flight;
-  if (!protect(*turn, work, flight)) return refuse("memory under the state is being mapped anew");
+std::string Overlapped::describe() const {
   const auto& s = selection_;
-  if (s.behind.empty() || (!is_asked && s.behind_nbytes < kWorthwhileNbytes)) {
-    const auto reason = fmt::format("{} could be protected{}{}", mib(s.behind_nbytes),
-                                    s.refused.empty() ? "" : "; not ", s.refused);
-    if (is_asked && s.refused_nbytes > 0) {
-      fail(ErrorCode::unsupported, "capture 'overlapped' is not possible for this state: {}",
-           reason);
-    }
-    return refuse(reason);
-  }
-  work.plan.fill_ranges(s.at_once, work.data, work.zero_gaps, work.workers);
-  flight->progress = work.progress;
-  if (work.progress != nullptr) {
-    work.progress->fetch_add(s.small_nbytes + s.refused_nbytes, std::memory_order_relaxed);
-  }
-  flight->sources = std::move(work.sources);
-  flight->target = std::move(work.target);
-  flight->on_end = std::move(work.on_end);
-  turn->begin(std::move(flight));
   auto text = fmt::format("overlapped ({} behind the call, {} at once", mib(s.behind_nbytes),
                           mib(s.small_nbytes + s.refused_nbytes));
   if (!s.refused.empty()) {
     text += fmt::format(", {} of it because it is {}", mib(s.refused_nbytes), s.refused);
   }
   if (options_.huge_pages) text += fmt::format("; {} huge pages", s.huge_pages);
-  return {true, text + ")", s.small_nbytes + s.refused_nbytes};
+  return text + ")";
+}
+
+Overlapped::Begun Overlapped::begin(Work work, double& waited_s) {
+  const auto refuse = [](const std::string& reason) {
+    return Begun{false, fmt::format("blocking ({})", reason), 0};
+  };
+  if (!fence_) return refuse(reason_);
+  if (options_.capture != Capture::overlapped && work.plan.data_nbytes() < kWorthwhileNbytes) {
+    return refuse(
+        fmt::format("{} are copied in less than a millisecond", mib(work.plan.data_nbytes())));
+  }
+  if (plan_id_ == work.plan_id) {
+    if (const auto reason = why_not(); !reason.empty()) return refuse(reason);
+  }
+  const auto turn = (*fence_)->take_turn(waited_s);
+  if (!turn) return refuse("threads of an earlier overlapped capture do not answer");
+  const auto flight = protect(*turn, work);
+  if (!flight) {
+    const auto reason = why_not();
+    if (reason.empty()) plan_id_ = 0;
+    return refuse(reason.empty() ? "memory under the state is being mapped anew" : reason);
+  }
+  work.plan.fill_ranges(selection_.at_once, work.data, work.zero_gaps, work.workers);
+  const auto at_once_nbytes = selection_.small_nbytes + selection_.refused_nbytes;
+  flight->progress = work.progress;
+  if (work.progress != nullptr) {
+    work.progress->fetch_add(at_once_nbytes, std::memory_order_relaxed);
+  }
+  flight->sources = std::move(work.sources);
+  flight->target = std::move(work.target);
+  flight->on_end = std::move(work.on_end);
+  turn->begin();
+  return {true, describe(), at_once_nbytes};
 }
 
 std::string describe_failure(Flight::Failure failure, const std::string& name) {

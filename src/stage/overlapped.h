@@ -68,8 +68,9 @@ class Overlapped {
   Begun begin(Work work, double& waited_s);
 
  private:
-  Begun refuse(std::string reason) const;
-  bool protect(PageFence::Turn& turn, const Work& work, std::shared_ptr<Flight>& flight);
+  std::string why_not() const;
+  std::shared_ptr<Flight> protect(PageFence::Turn& turn, const Work& work);
+  std::string describe() const;
 
   const OverlappedOptions options_;
   std::optional<PageFence::Share> fence_;

@@ -205,7 +205,7 @@ std::unique_ptr<PageFence::Turn> PageFence::take_turn(double& waited_s) {
 
 PageFence::Turn::~Turn() {
   if (is_over_) return;
-  if (protected_ != nullptr) protected_->lift_all();
+  if (protected_) protected_->lift_all();
   auto& s = *fence_.state_;
   std::lock_guard lock(s.mutex);
   s.is_busy = false;
@@ -216,13 +216,11 @@ bool PageFence::Turn::add(std::uintptr_t begin, std::uintptr_t end) {
   return fence_.state_->protection.add(begin, end);
 }
 
-std::shared_ptr<Flight> PageFence::Turn::prepare(std::vector<PageRun> runs, int copiers) {
+std::shared_ptr<Flight> PageFence::Turn::protect(std::vector<PageRun> runs, int copiers,
+                                                 WorkerPool& workers) {
   auto& s = *fence_.state_;
-  return std::make_shared<Flight>(s.protection, s.news, std::move(runs), copiers);
-}
-
-bool PageFence::Turn::protect(Flight& flight, WorkerPool& workers) {
-  protected_ = &flight;
+  protected_ = std::make_shared<Flight>(s.protection, s.news, std::move(runs), copiers);
+  auto& flight = *protected_;
   std::atomic<bool> is_refused{false};
   const auto jobs = (flight.chunks() + kProtectedTogether - 1) / kProtectedTogether;
   workers.run(jobs, [&](std::uint64_t job, int) {
@@ -232,15 +230,15 @@ bool PageFence::Turn::protect(Flight& flight, WorkerPool& workers) {
   });
   if (is_refused) {
     flight.lift_all();
-    protected_ = nullptr;
+    protected_.reset();
   }
-  return !is_refused;
+  return protected_;
 }
 
-void PageFence::Turn::begin(std::shared_ptr<Flight> flight) {
+void PageFence::Turn::begin() {
   auto& s = *fence_.state_;
-  flight->inside = static_cast<int>(s.threads.size()) - 1;  // the watch stays to the end
-  s.flight = std::move(flight);
+  protected_->inside = static_cast<int>(s.threads.size()) - 1;  // the watch stays to the end
+  s.flight = std::move(protected_);
   is_over_ = true;
   s.round.fetch_add(1, std::memory_order_release);
   s.round.notify_all();

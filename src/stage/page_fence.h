@@ -60,17 +60,16 @@ class PageFence {
 
     /// Registers whole mappings. False when somebody else's userfaultfd has it.
     bool add(std::uintptr_t begin, std::uintptr_t end);
-    std::shared_ptr<Flight> prepare(std::vector<PageRun> runs, int copiers);
-    /// Protects all chunks, on all threads of `workers`. False when a mapping is
-    /// not registered; then everything is lifted again.
-    bool protect(Flight& flight, WorkerPool& workers);
-    /// From here on the fence works on it; the turn is over. `flight` must be
-    /// protected, and on_end, sources and target be set.
-    void begin(std::shared_ptr<Flight> flight);
+    /// Makes a flight and protects all its chunks, on all threads of `workers`.
+    /// Nothing when a mapping is not registered; then nothing is protected.
+    std::shared_ptr<Flight> protect(std::vector<PageRun> runs, int copiers, WorkerPool& workers);
+    /// From here on the fence works on what was protected; the turn is over.
+    /// The flight's on_end, sources and target must be set.
+    void begin();
 
    private:
     PageFence& fence_;
-    Flight* protected_ = nullptr;
+    std::shared_ptr<Flight> protected_;
     bool is_over_ = false;
   };
 
