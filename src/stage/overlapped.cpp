@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "os/mappings.h"
+#include "os/pinned.h"
 #include "os/system.h"
 
 namespace understudy::stage {
@@ -42,6 +43,7 @@ class Registrar {
       : turn_(turn), mappings_(os::Mappings::of_this_process()) {}
 
   std::string_view add(std::uintptr_t begin, std::uintptr_t end) {
+    if (pinned_.holds(reinterpret_cast<const void*>(begin))) return "pinned memory";
     const auto found = mappings_.covering(begin, end);
     if (found.empty()) return "memory that is not mapped";
     for (const auto& mapping : found) {
@@ -59,7 +61,8 @@ class Registrar {
   }
 
   PageFence::Turn& turn_;
-  os::Mappings mappings_;
+  const os::PinnedMemory pinned_;
+  const os::Mappings mappings_;
   std::map<std::uintptr_t, bool> added_;
 };
 

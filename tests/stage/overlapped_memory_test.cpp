@@ -1,5 +1,6 @@
 // What may happen to captured memory while it is captured: it is freed, mapped
 // anew, dropped, written by the kernel, shared with children.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -341,6 +342,27 @@ TEST(OverlappedMemoryTest, KindsThatCannotBeProtectedAreCopiedAtOnceAndNamed) {
   const auto blocking = automatic.stage(Value::dict({{"shared", large.tensor()}}));
   EXPECT_TRUE(blocking.is_done());
   EXPECT_NE(blocking.capture().find("not shared memory"), std::string::npos) << blocking.capture();
+}
+
+// A device writes it past the page tables.
+TEST(OverlappedMemoryTest, PinnedMemoryIsCopiedAtOnce) {
+  SKIP_WITHOUT_USERFAULTFD();
+  const Limit limit(60);
+  void* const driver = ::dlopen(FAKE_CUDA, RTLD_NOW);
+  ASSERT_NE(driver, nullptr) << ::dlerror();
+  Mapped pinned(4 * kMiB), plain(32 * kMiB);
+  const auto set = [&](const char* name, const std::byte* at) {
+    *static_cast<unsigned long long*>(::dlsym(driver, name)) = reinterpret_cast<std::uintptr_t>(at);
+  };
+  set("understudy_pinned_begin", pinned.data());
+  set("understudy_pinned_end", pinned.data() + pinned.nbytes());
+  Stager stager({.capture = Capture::overlapped});
+  const auto ticket =
+      stager.stage(Value::dict({{"pinned", pinned.tensor()}, {"plain", plain.tensor()}}));
+  ::dlclose(driver);
+  EXPECT_NE(ticket.capture().find("4.0 MiB of it because it is pinned memory"), std::string::npos)
+      << ticket.capture();
+  ticket.wait();
 }
 
 TEST(OverlappedMemoryTest, MappingsDoNotGrow) {
