@@ -9,7 +9,10 @@ namespace understudy {
 /// What images are made of. `automatic` takes pinned in a process that uses CUDA
 /// when its first image is made, else pageable. Asking for pinned starts CUDA.
 enum class Memory { automatic, pageable, pinned, shared };
-/// How a snapshot is taken. `automatic` takes blocking.
+/// How a snapshot is taken. `blocking`: before the call returns. `overlapped`:
+/// behind its back, from pages that are protected until they are copied; an error
+/// where that is impossible. `automatic`: overlapped where it is safe and worth
+/// while, else blocking, and the ticket says why.
 enum class Capture { automatic, blocking, overlapped };
 /// What `stage` does when every image is leased.
 enum class WhenBusy { wait, skip, error };

@@ -18,11 +18,14 @@ using Timeout = std::optional<std::chrono::duration<double>>;
 /// captured_s and durable_s are moments, and blocked_s is a length.
 struct Metrics {
   double blocked_s = 0;      ///< how long the call kept its caller
-  double waited_s = 0;       ///< part of blocked_s spent waiting for a free image
+  double waited_s = 0;       ///< part of it spent waiting for an image or an earlier capture
   double captured_s = 0;     ///< call to complete snapshot
   double durable_s = 0;      ///< call to durable on disk; 0 for a stage or until then
   std::uint64_t nbytes = 0;  ///< bytes of the file, header included
   std::string memory;        ///< what the image is made of and why
+  std::uint64_t at_once_nbytes = 0;  ///< copied before the call returned
+  std::uint64_t faults = 0;          ///< writes that waited for a page to be copied
+  std::uint64_t faults_nbytes = 0;   ///< copied because a write waited for them
   std::string writer;        ///< which writer was used and why; empty for a stage
 };
 

@@ -1,12 +1,16 @@
 #include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <unistd.h>
+
+#include <set>
 
 #include "bindings.h"
 #include "build.h"
 #include "options.h"
 #include "refs.h"
 #include "snapshot.h"
+#include "waiting.h"
 #include "walk.h"
 
 namespace understudy::python {
@@ -14,8 +18,9 @@ namespace {
 
 class PyStager {
  public:
-  explicit PyStager(StagerOptions options) : stager_(options) {}
+  explicit PyStager(StagerOptions options) : stager_(options) { all().insert(this); }
   ~PyStager() {
+    all().erase(this);
     nb::gil_scoped_release no_gil;  // the end may wait for threads
     auto gone = std::move(stager_);
   }
@@ -27,6 +32,7 @@ class PyStager {
       nb::gil_scoped_release no_gil;
       return stager_.stage(value);
     }();
+    last_ = ticket;
     return make_ticket(std::move(ticket));
   }
 
@@ -40,6 +46,17 @@ class PyStager {
     return make_ticket(std::move(ticket));
   }
 
+  // At the interpreter's exit: captures under way are finished while what they
+  // copy is still there.
+  static void finish_all() {
+    std::vector<TicketBase> tickets;  // others may end while we wait without the GIL
+    for (const auto* one : all()) {
+      if (one->pid_ == getpid() && one->last_) tickets.push_back(*one->last_);
+    }
+    nb::gil_scoped_release no_gil;
+    for (const auto& ticket : tickets) ticket.wait_done_for({});
+  }
+
   void close() {
     Entry entry;
     nb::gil_scoped_release no_gil;
@@ -47,7 +64,15 @@ class PyStager {
   }
 
  private:
+  // Those that exist. Touched under the GIL only.
+  static std::set<PyStager*>& all() {
+    static auto* made = new std::set<PyStager*>;
+    return *made;
+  }
+
+  const pid_t pid_ = getpid();
   Stager stager_;
+  std::optional<TicketBase> last_;
 };
 
 nb::object state_of(const PySnapshot& self) {
@@ -115,6 +140,8 @@ void bind_stager(nb::module_& m) {
       .def("close", &PyStager::close, "Give the images back (leased ones when their leases end).")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyStager& self, nb::args) { self.close(); });
+  // The interpreter calls it before it takes modules and threads apart.
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&PyStager::finish_all));
 }
 
 }  // namespace understudy::python

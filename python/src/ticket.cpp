@@ -71,6 +71,9 @@ nb::dict metrics(const PyTicket& ticket) {
   d["durable_s"] = m.durable_s;
   d["nbytes"] = m.nbytes;
   d["memory"] = m.memory;
+  d["at_once_nbytes"] = m.at_once_nbytes;
+  d["faults"] = m.faults;
+  d["faults_nbytes"] = m.faults_nbytes;
   d["writer"] = m.writer;
   return d;
 }
@@ -118,7 +121,10 @@ void bind_ticket(nb::module_& m) {
               "Which capture was used and, if it is not the best, why.")
           .def("metrics", &metrics,
                "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, "
-               "memory, writer.");
+               "memory, writer.\n\n"
+               "Of the capture: at_once_nbytes were copied before the call returned; faults writes "
+               "waited for\n"
+               "a page, and had faults_nbytes copied for them.");
   // Ticket[Snapshot] in annotations.
   ticket.attr("__class_getitem__") =
       nb::module_::import_("builtins")

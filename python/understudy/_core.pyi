@@ -30,6 +30,9 @@ class _Metrics(TypedDict):
     durable_s: float
     nbytes: int
     memory: str
+    at_once_nbytes: int
+    faults: int
+    faults_nbytes: int
     writer: str
 
 __version__: str

@@ -67,7 +67,7 @@ class CheckpointerState {
 struct CheckpointerState::Job {
   std::shared_ptr<TicketState> ticket;
   std::shared_ptr<std::optional<fs::path>> result;
-  std::optional<Snapshot> snapshot;
+  std::shared_ptr<Capturing> capturing;
   std::int64_t step;
   std::string metadata;
   bool overwrite;
@@ -139,13 +139,16 @@ Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
   require_storable(state);
   job->lock = begin_save(step, how.overwrite);
   try {
-    job->snapshot = stager_.capture(state, *ticket);
+    job->capturing = stager_.capture(state, ticket, false, [](Capturing&, std::exception_ptr) {});
   } catch (const Error& e) {
     if (e.code() != ErrorCode::busy || options.when_busy != WhenBusy::skip) throw;
     ticket->set_failed(std::current_exception());
     return {ticket, job->result};
   }
-  ticket->total_nbytes = job->snapshot->nbytes();
+  {
+    std::lock_guard lock(ticket->mutex);
+    ticket->total_nbytes = ticket->metrics.nbytes;
+  }
   {
     std::lock_guard lock(mutex_);
     queued_.insert(step);
@@ -168,7 +171,8 @@ Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
 void CheckpointerState::persist(Job& job) {
   std::exception_ptr failure;
   try {
-    SnapshotSource source(job.snapshot->shared_state()->contents(), header_metadata({}));
+    const auto snapshot = job.capturing->take();
+    SnapshotSource source(snapshot.shared_state()->contents(), header_metadata({}));
     const auto done = store::commit_step(*job.lock, job.step, source, job.metadata, writer_,
                                          {.overwrite = job.overwrite, .keep = options.keep},
                                          &job.ticket->done_nbytes);
@@ -180,8 +184,7 @@ void CheckpointerState::persist(Job& job) {
     failure = std::current_exception();
   }
   // The image and the lock are free before anybody is told that the save has ended.
-  job.snapshot->close();
-  job.snapshot.reset();
+  job.capturing.reset();
   job.lock.reset();
   {
     std::lock_guard lock(mutex_);

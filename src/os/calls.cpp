@@ -1,8 +1,11 @@
 #include "os/calls.h"
 
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -11,8 +14,10 @@ namespace understudy::os {
 
 namespace {
 
-// open, openat and fcntl take their last argument by `...`, which a function
-// pointer cannot name; the others are the functions themselves.
+// open, openat, fcntl and ioctl take their last argument by `...`, which a
+// function pointer cannot name. userfaultfd has no function; process_vm_writev
+// has one, which the thread sanitizer takes for a plain read of memory that the
+// trainer may write by now. The others are the functions themselves.
 constinit const Calls kSystemCalls = {
     .open = [](const char* path, int flags, mode_t mode) { return ::open(path, flags, mode); },
     .openat = [](int dir, const char* path, int flags,
@@ -41,6 +46,18 @@ constinit const Calls kSystemCalls = {
     .mmap = ::mmap,
     .munmap = ::munmap,
     .madvise = ::madvise,
+    .userfaultfd = [](int flags) { return static_cast<int>(syscall(SYS_userfaultfd, flags)); },
+    .ioctl = [](int fd, unsigned long request,
+                void* argument) { return ::ioctl(fd, request, argument); },
+    .eventfd = ::eventfd,
+    .poll = ::poll,
+    .read = ::read,
+    .write = ::write,
+    .write_own_memory =
+        [](const struct iovec* from, const struct iovec* to) {
+          return static_cast<ssize_t>(
+              syscall(SYS_process_vm_writev, getpid(), from, 1UL, to, 1UL, 0UL));
+        },
 };
 
 constinit std::atomic<const Calls*> table = &kSystemCalls;

@@ -1,11 +1,13 @@
-// The table of system calls that commit and shared memory go through. Tests
-// put faults into it; nothing else replaces it.
+// The table of system calls that commit, shared memory and overlapped capture go
+// through. Tests put faults into it; nothing else replaces it.
 #pragma once
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <cstddef>
 
@@ -39,6 +41,14 @@ struct Calls {
   void* (*mmap)(void* address, std::size_t nbytes, int protection, int flags, int fd, off_t offset);
   int (*munmap)(void* address, std::size_t nbytes);
   int (*madvise)(void* address, std::size_t nbytes, int advice);
+  int (*userfaultfd)(int flags);
+  int (*ioctl)(int fd, unsigned long request, void* argument);
+  int (*eventfd)(unsigned value, int flags);
+  int (*poll)(struct pollfd* fds, nfds_t count, int timeout_ms);
+  ssize_t (*read)(int fd, void* out, std::size_t nbytes);
+  ssize_t (*write)(int fd, const void* bytes, std::size_t nbytes);
+  /// process_vm_writev into this process itself, one run each.
+  ssize_t (*write_own_memory)(const struct iovec* from, const struct iovec* to);
 };
 
 /// The table in use.

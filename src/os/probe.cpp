@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/io_uring.h>
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -17,10 +15,7 @@
 #include <fstream>
 
 #include "os/system.h"
-
-#ifndef USERFAULTFD_IOC_NEW  // headers before Linux 6.1
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
+#include "os/write_protection.h"
 
 namespace understudy::os {
 namespace {
@@ -66,20 +61,6 @@ std::string gib(std::uint64_t nbytes) {
   return fmt::format("{:.1f} GiB", static_cast<double>(nbytes) / double(1 << 30));
 }
 
-/// Asks an open userfaultfd whether it can write-protect.
-Found check_write_protect(const Descriptor& fd, std::string_view way) {
-  uffdio_api api{};
-  api.api = UFFD_API;
-  if (ioctl(fd.get(), UFFDIO_API, &api) != 0) {
-    return {false,
-            fmt::format("opened by {}, but its version was refused: {}", way, reason(errno))};
-  }
-  if ((api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP) == 0) {
-    return {false, fmt::format("opened by {}, but this kernel cannot write-protect with it", way)};
-  }
-  return {true, fmt::format("write protection with kernel faults, opened by {}", way)};
-}
-
 }  // namespace
 
 Found probe_huge_pages() {
@@ -92,23 +73,11 @@ Found probe_huge_pages() {
 }
 
 Found probe_userfaultfd() {
-  // The device asks for its own permissions only, the call for a capability or
-  // the sysctl: either will do.
-  const Descriptor device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
-  if (device.is_open()) {
-    const Descriptor fd(ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
-    if (fd.is_open()) return check_write_protect(fd, "/dev/userfaultfd");
-  }
-  const Descriptor fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
-  if (fd.is_open()) return check_write_protect(fd, "the system call");
-  const int error = errno;
-  if (error == EPERM) {
-    const auto sysctl = first_line("/proc/sys/vm/unprivileged_userfaultfd");
-    return {false,
-            fmt::format("kernel faults are not permitted (vm.unprivileged_userfaultfd is {})",
-                        sysctl.empty() ? "missing" : sysctl)};
-  }
-  return {false, fmt::format("the system call failed: {}", reason(error))};
+  const auto opened = open_userfault();
+  const Descriptor fd(opened.fd);
+  if (!fd.is_open()) return {false, opened.detail};
+  if (const auto lacks = greet_userfault(fd.get()); !lacks.empty()) return {false, lacks};
+  return {true, fmt::format("write protection with kernel faults, opened by {}", opened.detail)};
 }
 
 Found probe_io_uring() {

@@ -16,7 +16,7 @@ struct Found {
 Found probe_huge_pages();
 
 /// Write protection by userfaultfd that also serves faults from inside the
-/// kernel.
+/// kernel, and all else that overlapped capture needs.
 Found probe_userfaultfd();
 
 Found probe_io_uring();

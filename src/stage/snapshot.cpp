@@ -36,6 +36,26 @@ void SnapshotState::close() {
   }
 }
 
+Snapshot Capturing::take() {
+  std::unique_lock lock(mutex_);
+  ended_.wait(lock, [&] { return is_ended_; });
+  if (failure_) std::rethrow_exception(failure_);
+  auto taken = std::move(*snapshot_);
+  snapshot_.reset();
+  return taken;
+}
+
+void Capturing::end(std::exception_ptr failure) {
+  {
+    std::lock_guard lock(mutex_);
+    // A failed one's image is free before anybody is told.
+    if (failure) snapshot_.reset();
+    is_ended_ = true;
+    failure_ = std::move(failure);
+  }
+  ended_.notify_all();
+}
+
 Value Snapshot::state() const {
   const auto contents = state_->contents();
   const auto& layout = *contents.layout;

@@ -1,6 +1,9 @@
 // What a Snapshot shares among its handles.
 #pragma once
 
+#include <condition_variable>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +16,7 @@
 #include "base/worker_pool.h"
 #include "format/layout.h"
 #include "memory/image.h"
+#include "stage/overlapped.h"
 #include "understudy/stager.h"
 
 namespace understudy {
@@ -41,14 +45,38 @@ class SnapshotState {
   Contents contents_;
 };
 
+/// A capture that was begun, and may be under way.
+class Capturing {
+ public:
+  explicit Capturing(Snapshot snapshot) : snapshot_(std::move(snapshot)) {}
+
+  /// Waits until it is complete, and gives it away; throws when it has failed.
+  Snapshot take();
+  void end(std::exception_ptr failure);
+
+ private:
+  std::optional<Snapshot> snapshot_;
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  bool is_ended_ = false;
+  std::exception_ptr failure_;
+};
+
 /// A Stager's insides, for the checkpointer, which needs more than a Ticket.
 class StagerState {
  public:
   explicit StagerState(const StagerOptions& options);
   ~StagerState();
 
-  /// Captures into an image and returns it complete. `ticket` gets its figures.
-  Snapshot capture(const Value& state, TicketState& ticket);
+  /// Called once, by any thread, when a capture has ended.
+  using OnEnd = std::function<void(Capturing&, std::exception_ptr failure)>;
+
+  /// Begins to capture into an image. `ticket` gets its figures, and is marked as
+  /// captured (but neither done nor failed) before `on_end` is called, which may
+  /// be before this returns. With `reports_progress` the ticket's bytes done are
+  /// those of the capture.
+  std::shared_ptr<Capturing> capture(const Value& state, const std::shared_ptr<TicketState>& ticket,
+                                     bool reports_progress, OnEnd on_end);
   /// Plans for `state`, then makes the images ready in the background, which
   /// `ticket` tells of and `result` gets the bytes of.
   void prewarm(const Value& state, std::shared_ptr<TicketState> ticket,
@@ -67,6 +95,7 @@ class StagerState {
   std::mutex mutex_;
   memory::ImagePool pool_;
   WorkerPool workers_;
+  stage::Overlapped overlapped_;
   std::unique_ptr<Plan> plan_;
   std::uint64_t next_layout_id_ = 1;    // 0 is fresh memory
   TaskThread prewarmer_{"us-prewarm"};  // last: its tasks use the pool

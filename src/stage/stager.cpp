@@ -2,10 +2,11 @@
 // 1. One pass over the state gives its structure and the bytes of its blobs.
 // 2. The plan is reused when the structure is the last one's; else a new one
 //    is made. The tree, which holds the scalars, is written anew each time.
-// 3. An image is leased, and its pages are made if it is new. Its first bytes, the header's length,
-// are zeroed: an
+// 3. An image is leased. Its first bytes, the header's length, are zeroed: an
 //    unfinished image is not a safetensors file.
-// 4. The data section is filled by all threads; the call returns.
+// 4. The data section is filled: by all threads, before the call returns, after
+//    the pages of a new image are made; or what can be protected behind its back
+//    (overlapped.h), and the rest at once.
 // The header is written when the snapshot is written: it holds the checksums.
 #include "understudy/stager.h"
 
@@ -19,6 +20,7 @@
 #include "stage/structure.h"
 #include "transfer/plan.h"
 #include "value/extents.h"
+#include "value/walk.h"
 
 namespace understudy {
 
@@ -32,7 +34,8 @@ struct StagerState::Plan {
 StagerState::StagerState(const StagerOptions& options)
     : options_((check_options(options), options)),
       pool_(options.images, options.memory),
-      workers_("us-copy", options.threads > 0 ? options.threads : os::copying_threads()) {}
+      workers_("us-copy", options.threads > 0 ? options.threads : os::copying_threads()),
+      overlapped_({options.capture, options.huge_pages, options.threads}) {}
 
 // Closed first, so that a prewarming ends soon.
 StagerState::~StagerState() {
@@ -63,34 +66,109 @@ const StagerState::Plan& StagerState::plan_for(const Value& state, std::string& 
   return *plan_;
 }
 
-Snapshot StagerState::capture(const Value& state, TicketState& ticket) {
+namespace {
+
+// The path of the tensor whose bytes lie at `offset` of the data section.
+std::string tensor_at(const Value& state, const format::Layout& layout, std::uint64_t offset) {
+  std::string found = "a tensor";
+  std::size_t leaf = 0;
+  value::walk(state, [&](const value::Path& path, const Value& node) {
+    if (node.type() != Value::Type::tensor) return true;
+    const auto& entry = layout.entries[layout.leaves.views[leaf++].entry];
+    if (entry.begin <= offset && offset < entry.end) found = path.str();
+    return true;
+  });
+  return found;
+}
+
+std::exception_ptr failure_of(const stage::Flight& flight, const Value* state,
+                              const format::Layout& layout, const std::byte* data) {
+  using Failure = stage::Flight::Failure;
+  const auto why = flight.failure();
+  if (why == Failure::none) return {};
+  auto code = ErrorCode::invalid;
+  if (why == Failure::late) code = ErrorCode::timeout;
+  if (why == Failure::lost) code = ErrorCode::io;
+  const auto chunk = flight.failed_chunk();
+  const auto name =
+      chunk && state != nullptr
+          ? tensor_at(*state, layout, static_cast<std::uint64_t>(chunk->target - data))
+          : std::string("a tensor");
+  return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
+}
+
+// What the threads that copy write to.
+struct Target {
+  memory::Lease image;
+  std::shared_ptr<TicketState> ticket;
+};
+
+}  // namespace
+
+std::shared_ptr<Capturing> StagerState::capture(const Value& state,
+                                                const std::shared_ptr<TicketState>& ticket,
+                                                bool reports_progress, OnEnd on_end) {
   home_.require("a stager");
   std::lock_guard one_at_a_time(mutex_);
   SnapshotState::Contents contents;
   const auto& plan = plan_for(state, contents.tree, contents.opaques);
-  contents.layout = plan.layout;
+  const auto layout = contents.layout = plan.layout;
   double waited_s = 0;
-  contents.image = pool_.lease(plan.layout->file_nbytes(), options_.when_busy, waited_s);
-  auto& image = *contents.image;
-  image.prepare(workers_);
+  const auto lease = contents.image =
+      pool_.lease(layout->file_nbytes(), options_.when_busy, waited_s);
+  auto& image = *lease;
+  // A copier behind the call makes pages as it goes, but cannot pin them.
+  if (image.is_pinned()) image.prepare(workers_);
   std::memset(image.data(), 0, format::kPrefixNbytes);
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
   image.layout_id = plan.layout_id;
-  plan.transfer.fill_all(image.data() + plan.layout->header_nbytes, !is_zeroed, workers_);
   // Zeros up to the next page boundary, where direct writes end.
-  const auto end = plan.layout->file_nbytes();
+  const auto end = layout->file_nbytes();
   std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
-  {
-    std::lock_guard lock(ticket.mutex);
-    ticket.metrics.nbytes = end;
-    ticket.metrics.waited_s = waited_s;
-    ticket.metrics.memory = image.describe();
-    ticket.capture = options_.capture == Capture::blocking
-                         ? "blocking"
-                         : "blocking (overlapped capture is not in this version)";
+  auto* const data = image.data() + layout->header_nbytes;
+  auto capturing =
+      std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
+  const auto finish = [ticket, capturing, on_end = std::move(on_end)](std::exception_ptr failure) {
+    if (!failure) ticket->set_captured();
+    capturing->end(failure);
+    on_end(*capturing, failure);
+  };
+  const auto sources = std::make_shared<const Value>(state);
+  const auto begun =
+      overlapped_.begin({.plan = plan.transfer,
+                         .plan_id = plan.layout_id,
+                         .data = data,
+                         .zero_gaps = !is_zeroed,
+                         .workers = workers_,
+                         .sources = sources,
+                         .target = std::make_shared<Target>(lease, ticket),
+                         .progress = reports_progress ? &ticket->done_nbytes : nullptr,
+                         .on_end =
+                             [ticket, finish, layout, data,
+                              watched = std::weak_ptr(sources)](const stage::Flight& flight) {
+                               {
+                                 std::lock_guard lock(ticket->mutex);
+                                 ticket->metrics.faults = flight.faults();
+                                 ticket->metrics.faults_nbytes = flight.fault_nbytes();
+                               }
+                               finish(failure_of(flight, watched.lock().get(), *layout, data));
+                             }},
+                        waited_s);
+  if (!begun.is_under_way) {
+    image.prepare(workers_);
+    plan.transfer.fill_all(data, !is_zeroed, workers_);
   }
-  ticket.set_captured();
-  return Snapshot(std::make_shared<SnapshotState>(std::move(contents)));
+  {
+    std::lock_guard lock(ticket->mutex);
+    ticket->metrics.nbytes = end;
+    ticket->metrics.waited_s = waited_s;
+    ticket->metrics.memory = image.describe();
+    ticket->metrics.at_once_nbytes =
+        begun.is_under_way ? begun.at_once_nbytes : layout->data_nbytes;
+    ticket->capture = begun.capture;
+  }
+  if (!begun.is_under_way) finish({});
+  return capturing;
 }
 
 void StagerState::prewarm(const Value& state, std::shared_ptr<TicketState> ticket,
@@ -128,20 +206,22 @@ Ticket<Snapshot> Stager::stage(const Value& state) {
   auto ticket = std::make_shared<TicketState>();
   auto result = std::make_shared<std::optional<Snapshot>>();
   try {
-    *result = state_->capture(state, *ticket);
+    const auto capturing = state_->capture(
+        state, ticket, true, [ticket, result](Capturing& ended, std::exception_ptr failure) {
+          if (failure) return ticket->set_failed(failure);
+          *result = ended.take();
+          ticket->total_nbytes = (*result)->nbytes();
+          ticket->done_nbytes = ticket->total_nbytes.load();
+          ticket->set_done();
+        });
   } catch (const Error& e) {
     // Skipping is an answer, not a failure of the call.
     if (e.code() != ErrorCode::busy || state_->options().when_busy != WhenBusy::skip) throw;
     ticket->set_failed(std::current_exception());
     return {ticket, result};
   }
-  {
-    std::lock_guard lock(ticket->mutex);
-    ticket->metrics.blocked_s = ticket->elapsed();
-  }
-  ticket->total_nbytes = (*result)->nbytes();
-  ticket->done_nbytes = ticket->total_nbytes.load();
-  ticket->set_done();
+  std::lock_guard lock(ticket->mutex);
+  ticket->metrics.blocked_s = ticket->elapsed();
   return {ticket, result};
 }
 
@@ -173,12 +253,8 @@ void check_options(const StagerOptions& options) {
   if (options.memory == Memory::shared) {
     fail(ErrorCode::unsupported, "memory 'shared' is not in this version; use 'pageable'");
   }
-  if (options.capture == Capture::overlapped) {
-    fail(ErrorCode::unsupported, "capture 'overlapped' is not in this version; use 'blocking'");
-  }
-  if (options.huge_pages) {
-    fail(ErrorCode::unsupported,
-         "huge_pages serves overlapped capture, which is not in this version");
+  if (options.huge_pages && options.capture == Capture::blocking) {
+    fail(ErrorCode::invalid, "huge_pages serves overlapped capture, and capture is 'blocking'");
   }
 }
 

@@ -51,7 +51,7 @@ Plan::Plan(const format::Layout& layout, value::Extents extents)
   for (std::size_t i = 0; i < extents.extents.size(); ++i) {
     auto& e = extents.extents[i];
     if (e.nbytes == 0) continue;
-    Segment s{layout.extent_offsets[i], e.nbytes, nullptr, e.has_gaps, {}};
+    Segment s{layout.extent_offsets[i], e.nbytes, nullptr, e.has_gaps, {}, false};
     if (e.copies.size() == 1 && e.copies[0].run_nbytes == e.nbytes) {
       s.source = e.copies[0].source;
     } else {
@@ -62,7 +62,7 @@ Plan::Plan(const format::Layout& layout, value::Extents extents)
   const auto tensors = segments_.size();
   for (std::size_t b = 0; b < layout.blob_offsets.size(); ++b) {
     const auto& entry = layout.entries[layout.leaves.blobs[b].entry];
-    segments_.push_back({layout.blob_offsets[b], entry.nbytes(), nullptr, false, {}});
+    segments_.push_back({layout.blob_offsets[b], entry.nbytes(), nullptr, false, {}, true});
   }
   std::vector<std::size_t> order(segments_.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -110,13 +110,43 @@ void Plan::fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps,
 }
 
 void Plan::fill_all(std::byte* out, bool zero_gaps, WorkerPool& workers) const {
-  const auto pieces = (data_nbytes_ + kPieceNbytes - 1) / kPieceNbytes;
-  workers.run(pieces, [&](std::uint64_t i, int) {
-    const auto begin = i * kPieceNbytes;
-    const auto nbytes = std::min(kPieceNbytes, data_nbytes_ - begin);
-    BulkCopy bulk(data_nbytes_);
-    fill(begin, {out + begin, nbytes}, zero_gaps, bulk);
+  fill_ranges({{0, data_nbytes_}}, out, zero_gaps, workers);
+}
+
+void Plan::fill_ranges(const std::vector<DataRange>& ranges, std::byte* out, bool zero_gaps,
+                       WorkerPool& workers) const {
+  // Small ranges are handed out together, large ones in pieces.
+  std::vector<DataRange> pieces;
+  std::vector<std::size_t> first{0};  // of each job, into pieces
+  std::uint64_t open_nbytes = 0, total_nbytes = 0;
+  for (const auto& range : ranges) {
+    total_nbytes += range.nbytes;
+    for (std::uint64_t at = 0; at < range.nbytes; at += kPieceNbytes) {
+      const auto nbytes = std::min(kPieceNbytes, range.nbytes - at);
+      if (open_nbytes + nbytes > kPieceNbytes) {
+        first.push_back(pieces.size());
+        open_nbytes = 0;
+      }
+      pieces.push_back({range.begin + at, nbytes});
+      open_nbytes += nbytes;
+    }
+  }
+  if (pieces.empty()) return;
+  first.push_back(pieces.size());
+  workers.run(first.size() - 1, [&](std::uint64_t job, int) {
+    BulkCopy bulk(total_nbytes);
+    for (auto i = first[job]; i < first[job + 1]; ++i) {
+      fill(pieces[i].begin, {out + pieces[i].begin, pieces[i].nbytes}, zero_gaps, bulk);
+    }
   });
+}
+
+std::vector<Plan::Run> Plan::tensor_runs() const {
+  std::vector<Run> runs;
+  for (const auto& s : segments_) {
+    if (!s.is_blob && s.copies.empty()) runs.push_back({s.source, {s.begin, s.nbytes}});
+  }
+  return runs;
 }
 
 }  // namespace understudy::transfer

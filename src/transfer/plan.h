@@ -14,6 +14,12 @@
 
 namespace understudy::transfer {
 
+/// Bytes [begin, begin + nbytes) of the data section.
+struct DataRange {
+  std::uint64_t begin = 0;
+  std::uint64_t nbytes = 0;
+};
+
 /// Fills any range of the data section from the source. Filling is thread-safe;
 /// ranges that do not overlap may be filled side by side.
 class Plan {
@@ -33,6 +39,18 @@ class Plan {
 
   /// Fills the whole data section at `out`, on all threads of `workers`.
   void fill_all(std::byte* out, bool zero_gaps, WorkerPool& workers) const;
+  /// The same for parts of it, in ascending order. `out` is where the data
+  /// section begins.
+  void fill_ranges(const std::vector<DataRange>& ranges, std::byte* out, bool zero_gaps,
+                   WorkerPool& workers) const;
+
+  /// A tensor's extent that is one run of the source.
+  struct Run {
+    const std::byte* source = nullptr;
+    DataRange target;
+  };
+  /// All of them, in the order of the data section. Blobs are none.
+  std::vector<Run> tensor_runs() const;
 
  private:
   // One extent or blob. Most are one run: then `copies` is empty.
@@ -42,6 +60,7 @@ class Plan {
     const std::byte* source = nullptr;
     bool has_gaps = false;
     std::vector<value::Copy> copies;
+    bool is_blob = false;
   };
 
   void fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps, BulkCopy& bulk) const;

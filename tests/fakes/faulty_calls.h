@@ -137,7 +137,8 @@ template <auto Member>
 auto faulty(const char* name) {
   const std::string_view text = name;
   FaultyCall<Member>::name = name;
-  FaultyCall<Member>::is_open = text.starts_with("open") || text == "memfd_create";
+  FaultyCall<Member>::is_open = text.starts_with("open") || text == "memfd_create" ||
+                                 text == "userfaultfd" || text == "eventfd";
   FaultyCall<Member>::is_release = text.starts_with("close") || text == "munmap";
   return &FaultyCall<Member>::call;
 }
@@ -171,6 +172,13 @@ inline const os::Calls& faulty_table() {
       .mmap = faulty<&Calls::mmap>("mmap"),
       .munmap = faulty<&Calls::munmap>("munmap"),
       .madvise = faulty<&Calls::madvise>("madvise"),
+      .userfaultfd = faulty<&Calls::userfaultfd>("userfaultfd"),
+      .ioctl = faulty<&Calls::ioctl>("ioctl"),
+      .eventfd = faulty<&Calls::eventfd>("eventfd"),
+      .poll = faulty<&Calls::poll>("poll"),
+      .read = faulty<&Calls::read>("read"),
+      .write = faulty<&Calls::write>("write"),
+      .write_own_memory = faulty<&Calls::write_own_memory>("write_own_memory"),
   };
   return table;
 }

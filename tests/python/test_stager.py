@@ -202,7 +202,7 @@ def test_numbers_out_of_range(options):
 
 def test_what_is_not_possible_is_an_error_and_no_silent_fallback():
     with pytest.raises(Error) as e:
-        Stager(capture="overlapped").stage([torch.ones(1)])
+        Stager(capture="blocking", huge_pages=True)
     assert e.value.code in ("unsupported", "invalid")
 
 

@@ -1,0 +1,89 @@
+// Write protection of pages of this process, by userfaultfd. A thread that
+// writes to a protected page waits, inside the kernel too, until it is lifted.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "os/event.h"
+
+namespace understudy::os {
+
+/// A descriptor of userfaultfd, not yet greeted; or none, and why.
+struct OpenedUserfault {
+  int fd = -1;
+  std::string detail;      ///< by which way it was opened, or why it was not
+  std::string_view remedy;  ///< the command that would help; empty when none does
+};
+
+/// Opens it so that faults from inside the kernel are served too. Tries
+/// /dev/userfaultfd, then the system call.
+OpenedUserfault open_userfault();
+
+/// Greets it and asks for what overlapped capture needs. Empty, or what this
+/// kernel lacks. The descriptor stays open.
+std::string greet_userfault(int fd);
+
+/// Registers mappings, protects and lifts ranges of whole pages. All members
+/// but `add` and the ends may be called from any thread, allocate nothing and
+/// take no lock.
+class WriteProtection {
+ public:
+  /// Throws Error(unsupported) with the reason and the command that helps.
+  WriteProtection();
+  /// Takes every mapping out again before it closes: a forked child may hold
+  /// the descriptor, and closing ours would then leave pages protected.
+  ~WriteProtection();
+  WriteProtection(const WriteProtection&) = delete;
+  WriteProtection& operator=(const WriteProtection&) = delete;
+
+  /// Registers a whole private anonymous mapping, once. Registering a part
+  /// would cut it in two. False when somebody else's userfaultfd has it.
+  bool add(std::uintptr_t begin, std::uintptr_t end);
+
+  /// False when a part is not registered, because it was mapped anew since: then
+  /// other parts may be protected. What is not mapped at all is passed over.
+  bool protect(std::uintptr_t begin, std::uint64_t nbytes) noexcept;
+  /// Lifts it, and wakes who waits for it. False when a part is not registered:
+  /// they are woken all the same, and the other parts are lifted.
+  bool lift(std::uintptr_t begin, std::uint64_t nbytes) noexcept;
+  /// True when every page of the range has been protected without a break since
+  /// `protect`: none was lifted, dropped, or mapped anew.
+  bool is_protected(std::uintptr_t begin, std::uint64_t nbytes) const noexcept;
+
+  /// The addresses of writes that wait, at most as many as fit. Waits for one, or
+  /// for `interrupt` (which is left set). A negative count: the descriptor is no
+  /// longer ours.
+  int wait_for_writes(std::array<std::uintptr_t, 16>& addresses, const Event& interrupt) noexcept;
+  /// Writes wait that nobody has taken yet.
+  bool has_waiting_writes() const noexcept;
+
+  /// In a forked child: closes what it inherited. Nothing else may be called
+  /// there, the end included.
+  void abandon() noexcept;
+
+ private:
+  struct Range {
+    std::uintptr_t begin, end;
+  };
+
+  int fd_ = -1;
+  int pagemap_ = -1;
+  std::vector<Range> added_;
+};
+
+/// Copies `nbytes` from anywhere in this process. False, and not a signal, when
+/// a part of `from` is not mapped.
+bool copy_fault_proof(std::byte* to, const std::byte* from, std::size_t nbytes) noexcept;
+
+/// Makes huge pages of the blocks of 2 MiB that lie in [begin, end), block by
+/// block; returns how many are. Never for protected pages.
+std::uint64_t collapse_into_huge_pages(std::uintptr_t begin, std::uintptr_t end) noexcept;
+
+std::uint64_t page_nbytes() noexcept;
+
+}  // namespace understudy::os

@@ -1,0 +1,225 @@
+#include "stage/overlapped.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "os/mappings.h"
+#include "os/pinned.h"
+#include "os/system.h"
+
+namespace understudy::stage {
+namespace {
+
+// A run below this is copied at once: protecting, lifting and looking after it
+// (three system calls, 6 us) costs more than its copy (64 KiB: 3 us).
+constexpr std::uint64_t kProtectedNbytes = std::uint64_t{64} << 10;
+
+// With less than this to protect, `automatic` does not overlap: the blocking copy
+// takes under a millisecond, and each fault costs the trainer 0.2 ms.
+constexpr std::uint64_t kWorthwhileNbytes = std::uint64_t{16} << 20;
+
+std::string mib(std::uint64_t nbytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(nbytes) / double(1 << 20));
+}
+
+std::string_view name_of(os::Mapping::Kind kind) {
+  switch (kind) {
+    case os::Mapping::Kind::shared: return "shared memory";
+    case os::Mapping::Kind::file: return "file mappings";
+    case os::Mapping::Kind::special: return "stacks or read-only memory";
+    case os::Mapping::Kind::anonymous: break;
+  }
+  return "memory of another userfaultfd";
+}
+
+// Registers whole mappings, each once; empty, or what cannot be registered.
+class Registrar {
+ public:
+  explicit Registrar(PageFence::Turn& turn)
+      : turn_(turn), mappings_(os::Mappings::of_this_process()) {}
+
+  std::string_view add(std::uintptr_t begin, std::uintptr_t end) {
+    if (pinned_.holds(reinterpret_cast<const void*>(begin))) return "pinned memory";
+    const auto found = mappings_.covering(begin, end);
+    if (found.empty()) return "memory that is not mapped";
+    for (const auto& mapping : found) {
+      const bool is_plain = mapping.kind == os::Mapping::Kind::anonymous;
+      if (!is_plain || !add_whole(mapping)) return name_of(mapping.kind);
+    }
+    return {};
+  }
+
+ private:
+  bool add_whole(const os::Mapping& mapping) {
+    const auto [at, is_new] = added_.try_emplace(mapping.begin, true);
+    if (is_new) at->second = turn_.add(mapping.begin, mapping.end);
+    return at->second;
+  }
+
+  PageFence::Turn& turn_;
+  const os::PinnedMemory pinned_;
+  const os::Mappings mappings_;
+  std::map<std::uintptr_t, bool> added_;
+};
+
+// What is left of [0, nbytes) without `taken`, which ascend.
+std::vector<transfer::DataRange> complement(std::uint64_t nbytes,
+                                            const std::vector<transfer::DataRange>& taken) {
+  std::vector<transfer::DataRange> rest;
+  std::uint64_t at = 0;
+  for (const auto& range : taken) {
+    if (range.begin > at) rest.push_back({at, range.begin - at});
+    at = range.begin + range.nbytes;
+  }
+  if (nbytes > at) rest.push_back({at, nbytes - at});
+  return rest;
+}
+
+}  // namespace
+
+Selection select_pages(const transfer::Plan& plan, PageFence::Turn& turn, bool huge_pages) {
+  const auto page = os::page_nbytes();
+  Selection s;
+  Registrar registrar(turn);
+  std::set<std::string_view> refused;
+  std::vector<transfer::DataRange> taken;
+  for (const auto& run : plan.tensor_runs()) {
+    const auto source = reinterpret_cast<std::uintptr_t>(run.source);
+    const auto begin = (source + page - 1) / page * page;
+    const auto end = (source + run.target.nbytes) / page * page;
+    if (end < begin + kProtectedNbytes) continue;
+    if (const auto why = registrar.add(begin, end); !why.empty()) {
+      refused.insert(why);
+      s.refused_nbytes += run.target.nbytes;
+      continue;
+    }
+    if (huge_pages) s.huge_pages += os::collapse_into_huge_pages(begin, end);
+    const auto target = run.target.begin + (begin - source);
+    s.behind.push_back({begin, target, end - begin});
+    s.behind_nbytes += end - begin;
+    taken.push_back({target, end - begin});
+  }
+  s.at_once = complement(plan.data_nbytes(), taken);
+  s.small_nbytes = plan.data_nbytes() - s.behind_nbytes - s.refused_nbytes;
+  s.refused = fmt::format("{}", fmt::join(refused, ", "));
+  std::sort(s.behind.begin(), s.behind.end(),
+            [](const auto& a, const auto& b) { return a.source < b.source; });
+  return s;
+}
+
+Overlapped::Overlapped(const OverlappedOptions& options) : options_(options) {
+  if (options.capture == Capture::blocking) {
+    reason_ = "as asked";
+    return;
+  }
+  try {
+    fence_.emplace();
+  } catch (const Error& e) {
+    if (options.capture == Capture::overlapped) {
+      fail(ErrorCode::unsupported, "capture 'overlapped' is not possible here: {}", e.what());
+    }
+    reason_ = e.what();
+  }
+}
+
+// Why the selection is not worth a flight; empty when it is.
+std::string Overlapped::why_not() const {
+  const auto& s = selection_;
+  const bool is_asked = options_.capture == Capture::overlapped;
+  if (s.behind_nbytes >= (is_asked ? 1 : kWorthwhileNbytes)) return {};
+  const auto reason = fmt::format("{} could be protected{}{}", mib(s.behind_nbytes),
+                                  s.refused.empty() ? "" : "; not ", s.refused);
+  if (is_asked && s.refused_nbytes > 0) {
+    fail(ErrorCode::unsupported, "capture 'overlapped' is not possible for this state: {}", reason);
+  }
+  return reason;
+}
+
+// Protects the selection for this plan. Where a mapping is not registered (memory
+// was mapped anew at the same place) looks again, once. Null when that does not
+// help, or when there is nothing to protect.
+std::shared_ptr<Flight> Overlapped::protect(PageFence::Turn& turn, const Work& work) {
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    if (plan_id_ != work.plan_id || attempt > 0) {
+      selection_ = select_pages(work.plan, turn, options_.huge_pages);
+      plan_id_ = work.plan_id;
+    }
+    if (!why_not().empty()) return nullptr;
+    std::vector<PageRun> runs;
+    runs.reserve(selection_.behind.size());
+    for (const auto& p : selection_.behind) {
+      runs.push_back({p.source, work.data + p.target, p.nbytes});
+    }
+    const int copiers = options_.threads > 0 ? options_.threads : os::usable_cores();
+    if (auto flight = turn.protect(std::move(runs), copiers, work.workers)) return flight;
+  }
+  return nullptr;
+}
+
+std::string Overlapped::describe() const {
+  const auto& s = selection_;
+  auto text = fmt::format("overlapped ({} behind the call, {} at once", mib(s.behind_nbytes),
+                          mib(s.small_nbytes + s.refused_nbytes));
+  if (!s.refused.empty()) {
+    text += fmt::format(", {} of it because it is {}", mib(s.refused_nbytes), s.refused);
+  }
+  if (options_.huge_pages) text += fmt::format("; {} huge pages", s.huge_pages);
+  return text + ")";
+}
+
+Overlapped::Begun Overlapped::begin(Work work, double& waited_s) {
+  const auto refuse = [](const std::string& reason) {
+    return Begun{false, fmt::format("blocking ({})", reason), 0};
+  };
+  if (!fence_) return refuse(reason_);
+  if (options_.capture != Capture::overlapped && work.plan.data_nbytes() < kWorthwhileNbytes) {
+    return refuse(
+        fmt::format("{} are copied in less than a millisecond", mib(work.plan.data_nbytes())));
+  }
+  if (plan_id_ == work.plan_id) {
+    if (const auto reason = why_not(); !reason.empty()) return refuse(reason);
+  }
+  const auto turn = (*fence_)->take_turn(waited_s);
+  if (!turn) return refuse("threads of an earlier overlapped capture do not answer");
+  const auto flight = protect(*turn, work);
+  if (!flight) {
+    const auto reason = why_not();
+    if (reason.empty()) plan_id_ = 0;
+    return refuse(reason.empty() ? "memory under the state is being mapped anew" : reason);
+  }
+  work.plan.fill_ranges(selection_.at_once, work.data, work.zero_gaps, work.workers);
+  const auto at_once_nbytes = selection_.small_nbytes + selection_.refused_nbytes;
+  flight->progress = work.progress;
+  if (work.progress != nullptr) {
+    work.progress->fetch_add(at_once_nbytes, std::memory_order_relaxed);
+  }
+  flight->sources = std::move(work.sources);
+  flight->target = std::move(work.target);
+  flight->on_end = std::move(work.on_end);
+  turn->begin();
+  return {true, describe(), at_once_nbytes};
+}
+
+std::string describe_failure(Flight::Failure failure, const std::string& name) {
+  using Failure = Flight::Failure;
+  switch (failure) {
+    case Failure::unmapped:
+      return fmt::format("the memory of '{}' was freed or resized while it was captured", name);
+    case Failure::unprotected:
+      return fmt::format(
+          "the memory of '{}' was freed, resized or mapped anew while it was captured", name);
+    case Failure::late:
+      return "copying did not go on for too long, so that the protection of the state was lifted "
+             "before it was captured";
+    case Failure::lost:
+      return "somebody closed the descriptor that protects the state before it was captured";
+    case Failure::none: break;
+  }
+  return {};
+}
+
+}  // namespace understudy::stage
