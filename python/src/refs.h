@@ -30,6 +30,21 @@ class Refs {
 /// An owner of one object; get() is the PyObject*.
 std::shared_ptr<void> hold(nb::object o);
 
+/// No search for cycles in its scope: ten thousand new objects would start one
+/// again and again.
+class NoCollection {
+ public:
+  NoCollection() : was_on_(PyGC_Disable() == 1) {}
+  ~NoCollection() {
+    if (was_on_) PyGC_Enable();
+  }
+  NoCollection(const NoCollection&) = delete;
+  NoCollection& operator=(const NoCollection&) = delete;
+
+ private:
+  bool was_on_;
+};
+
 /// Stands first in every function that Python calls.
 class Entry {
  public:

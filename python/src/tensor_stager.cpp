@@ -54,20 +54,6 @@ class CallLock {
   int depth_ = 0;
 };
 
-// Ten thousand new tensors would make Python look for cycles all the way.
-class NoCollection {
- public:
-  NoCollection() : was_on_(PyGC_Disable() == 1) {}
-  ~NoCollection() {
-    if (was_on_) PyGC_Enable();
-  }
-  NoCollection(const NoCollection&) = delete;
-  NoCollection& operator=(const NoCollection&) = delete;
-
- private:
-  bool was_on_;
-};
-
 class TensorStager {
  public:
   TensorStager(Memory memory, std::optional<int> threads, Reuse reuse, bool pin,

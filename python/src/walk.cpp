@@ -25,6 +25,7 @@ Walker::Walker(WalkOptions options)
 }
 
 Value Walker::walk(nb::handle state) {
+  const NoCollection no_collection;
   return node(state.ptr(), Path{});
 }
 
