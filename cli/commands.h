@@ -1,8 +1,9 @@
-// The commands: each one adds itself to the program's grammar.
+// The commands, without their grammar (grammar.cpp).
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <functional>
+#include <string>
+
+#include "understudy/inspect.h"
 
 namespace understudy::cli {
 
@@ -13,20 +14,46 @@ enum Exit : int {
   kFailed = 2,   ///< could not do it
 };
 
-/// What was asked for; gives the exit status. Empty until the command line is
-/// parsed.
-using Action = std::function<int()>;
+struct LsArguments {
+  std::string directory;
+  bool json = false;
+};
 
-void add_ls(CLI::App& app, Action& action);
-void add_show(CLI::App& app, Action& action);
-void add_verify(CLI::App& app, Action& action);
-void add_diff(CLI::App& app, Action& action);
-void add_export(CLI::App& app, Action& action);
-void add_doctor(CLI::App& app, Action& action);
+struct ShowArguments {
+  std::string path;
+  bool all = false;
+  bool json = false;
+};
 
-/// The flag that every command has.
-inline void add_json_flag(CLI::App* command, bool& json) {
-  command->add_flag("--json", json, "Write one JSON document instead of text");
-}
+struct VerifyArguments {
+  std::string path;
+  bool json = false;
+};
+
+struct DiffArguments {
+  std::string a;
+  std::string b;
+  bool json = false;
+};
+
+struct ExportArguments {
+  std::string step;
+  std::string out;
+  ExportOptions to;
+  bool json = false;
+};
+
+struct DoctorArguments {
+  std::string directory = ".";
+  bool json = false;
+};
+
+// Each gives the exit status.
+int run(const LsArguments& options);
+int run(const ShowArguments& options);
+int run(const VerifyArguments& options);
+int run(const DiffArguments& options);
+int run(const ExportArguments& options);
+int run(const DoctorArguments& options);
 
 }  // namespace understudy::cli

@@ -10,11 +10,6 @@
 namespace understudy::cli {
 namespace {
 
-struct Options {
-  std::string directory = ".";
-  bool json = false;
-};
-
 Json probe_json(const Probe& probe) {
   return {{"name", probe.name},
           {"is_available", probe.is_available},
@@ -38,7 +33,9 @@ std::string probes_text(const std::vector<Probe>& probes) {
   return text;
 }
 
-int run(const Options& options) {
+}  // namespace
+
+int run(const DoctorArguments& options) {
   const auto probes = doctor(options.directory);
   if (options.json) {
     auto array = Json::array();
@@ -48,19 +45,6 @@ int run(const Options& options) {
     print(probes_text(probes));
   }
   return kFine;
-}
-
-}  // namespace
-
-void add_doctor(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand(
-      "doctor", "Say what this machine offers, and what it costs not to have it");
-  command->add_option("DIR", options->directory, "Where direct I/O is tried")
-      ->capture_default_str();
-  add_json_flag(command, options->json);
-  command->footer("Changes nothing. Exit status 0 whatever is missing.");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 
 }  // namespace understudy::cli

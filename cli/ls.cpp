@@ -10,11 +10,6 @@
 namespace understudy::cli {
 namespace {
 
-struct Options {
-  std::string directory;
-  bool json = false;
-};
-
 Json step_json(const StepInfo& step) {
   return {{"step", step.step},
           {"path", step.path.string()},
@@ -42,7 +37,9 @@ void print_text(const std::vector<StepInfo>& steps) {
   }
 }
 
-int run(const Options& options) {
+}  // namespace
+
+int run(const LsArguments& options) {
   const auto steps = list_steps(options.directory);
   if (options.json) {
     auto array = Json::array();
@@ -54,17 +51,6 @@ int run(const Options& options) {
     print_text(steps);
   }
   return std::ranges::all_of(steps, &StepInfo::is_complete) ? kFine : kFinding;
-}
-
-}  // namespace
-
-void add_ls(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("ls", "List the steps of a run's folder");
-  command->add_option("DIR", options->directory, "The run's folder")->required();
-  add_json_flag(command, options->json);
-  command->footer("Reads manifests and sizes only. Exit status 1 when a step is damaged.");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 
 }  // namespace understudy::cli

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "commands.h"
+#include "grammar.h"
 #include "output.h"
 #include "understudy/error.h"
 #include "understudy/version.h"
@@ -66,7 +67,7 @@ int finish_parsing(const CLI::App& app, const CLI::ParseError& error, bool json)
                 json);
 }
 
-int run(int argc, char** argv) {
+int run_program(int argc, char** argv) {
   const bool json = wants_json(argc, argv);
   CLI::App app("Look into, verify, compare and export the checkpoints of training jobs.",
                "understudy");
@@ -74,12 +75,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(kFooter);
   Action action;
-  add_ls(app, action);
-  add_show(app, action);
-  add_verify(app, action);
-  add_diff(app, action);
-  add_export(app, action);
-  add_doctor(app, action);
+  add_commands(app, action);
   try {
     app.parse(argc, argv);
     const int status = action();
@@ -103,5 +99,5 @@ int main(int argc, char** argv) {
   // A reader who goes away, as `head` does, must not kill us half way: the exit
   // status is still to be told.
   std::signal(SIGPIPE, SIG_IGN);
-  return understudy::cli::run(argc, argv);
+  return understudy::cli::run_program(argc, argv);
 }

@@ -10,12 +10,6 @@
 namespace understudy::cli {
 namespace {
 
-struct Options {
-  std::string path;
-  bool all = false;
-  bool json = false;
-};
-
 Json entry_json(const EntryInfo& entry) {
   return {{"name", entry.name},
           {"dtype", entry.dtype},
@@ -65,7 +59,9 @@ std::string file_text(const Description& d, bool all) {
   return text + "\n" + tree_text(d, all);
 }
 
-int run(const Options& options) {
+}  // namespace
+
+int run(const ShowArguments& options) {
   const auto files = describe(options.path);
   if (options.json) {
     auto array = Json::array();
@@ -75,22 +71,6 @@ int run(const Options& options) {
     for (const auto& file : files) print(file_text(file, options.all));
   }
   return kFine;
-}
-
-}  // namespace
-
-void add_show(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
-  auto* command =
-      app.add_subcommand("show", "Show what a step or a safetensors file of anyone's holds");
-  command
-      ->add_option("PATH", options->path,
-                   "A step's folder, a run's folder (its newest step) or a file")
-      ->required();
-  command->add_flag("--all", options->all, "Cut no long lists and texts");
-  add_json_flag(command, options->json);
-  command->footer("Reads headers only, never the tensors. Exit status 1 when the step is damaged.");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 
 }  // namespace understudy::cli

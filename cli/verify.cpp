@@ -10,11 +10,6 @@
 namespace understudy::cli {
 namespace {
 
-struct Options {
-  std::string path;
-  bool json = false;
-};
-
 Json report_json(const VerifyReport& report) {
   auto damage = Json::array();
   for (const auto& found : report.damage) {
@@ -46,7 +41,9 @@ std::string report_text(const VerifyReport& report) {
                      path, size);
 }
 
-int run(const Options& options) {
+}  // namespace
+
+int run(const VerifyArguments& options) {
   VerifyReport report;
   {
     ProgressLine line("verify");
@@ -58,20 +55,6 @@ int run(const Options& options) {
     print(report_text(report));
   }
   return report.is_whole() ? kFine : kFinding;
-}
-
-}  // namespace
-
-void add_verify(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("verify", "Read every byte and check it");
-  command
-      ->add_option("PATH", options->path,
-                   "A step's folder, a run's folder (its newest step) or a file")
-      ->required();
-  add_json_flag(command, options->json);
-  command->footer("Exit status 1 when there is damage.");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 
 }  // namespace understudy::cli
