@@ -51,7 +51,7 @@ class CheckpointerState {
 
   HomeProcess home_;
   StagerState stager_;
-  store::Writer writer_{0, /*low_priority=*/true};
+  store::Writer writer_;
   WorkerPool readers_{"us-read", restore::kReadThreads};
 
   std::mutex mutex_;
@@ -104,7 +104,11 @@ StagerOptions stager_options(const CheckpointerOptions& o) {
 }  // namespace
 
 CheckpointerState::CheckpointerState(CheckpointerOptions given)
-    : options(checked(std::move(given))), stager_(stager_options(options)) {}
+    : options(checked(std::move(given))),
+      stager_(stager_options(options)),
+      writer_({.low_priority = true,
+               .choice = options.writer,
+               .max_rate = options.max_write_rate.value_or(0)}) {}
 
 CheckpointerState::~CheckpointerState() = default;
 

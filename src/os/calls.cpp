@@ -1,15 +1,23 @@
 #include "os/calls.h"
 
+#include <liburing.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 namespace understudy::os {
 
 namespace {
+
+int with_errno(int result) noexcept {
+  if (result >= 0) return result;
+  errno = -result;
+  return -1;
+}
 
 // open, openat and fcntl take their last argument by `...`, which a function
 // pointer cannot name; the others are the functions themselves.
@@ -22,6 +30,8 @@ constinit const Calls kSystemCalls = {
     .pwrite = ::pwrite,
     .fsync = ::fsync,
     .sync_file_range = ::sync_file_range,
+    .fadvise = [](int fd, off_t offset, off_t nbytes,
+                  int advice) { return with_errno(-::posix_fadvise(fd, offset, nbytes, advice)); },
     .fallocate = ::fallocate,
     .ftruncate = ::ftruncate,
     .fstat = ::fstat,
@@ -40,6 +50,17 @@ constinit const Calls kSystemCalls = {
     .memfd_create = ::memfd_create,
     .mmap = ::mmap,
     .munmap = ::munmap,
+    .uring_open = [](unsigned depth, io_uring* ring) {
+      return with_errno(io_uring_queue_init(depth, ring, 0));
+    },
+    .uring_register = [](io_uring* ring, const iovec* buffers, unsigned count) {
+      return with_errno(io_uring_register_buffers(ring, buffers, count));
+    },
+    .uring_submit = [](io_uring* ring) { return with_errno(io_uring_submit(ring)); },
+    .uring_wait = [](io_uring* ring, io_uring_cqe** done) {
+      return with_errno(io_uring_wait_cqe(ring, done));
+    },
+    .uring_result = [](const io_uring_cqe* done) -> ssize_t { return with_errno(done->res); },
 };
 
 constinit std::atomic<const Calls*> table = &kSystemCalls;

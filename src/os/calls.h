@@ -9,6 +9,10 @@
 
 #include <cstddef>
 
+struct io_uring;  // liburing's, which only those who call it include
+struct io_uring_cqe;
+struct iovec;
+
 namespace understudy::os {
 
 /// Each member is the call of its name: the same arguments, result and errno.
@@ -20,6 +24,7 @@ struct Calls {
   ssize_t (*pwrite)(int fd, const void* bytes, std::size_t nbytes, off_t offset);
   int (*fsync)(int fd);
   int (*sync_file_range)(int fd, off_t offset, off_t nbytes, unsigned flags);
+  int (*fadvise)(int fd, off_t offset, off_t nbytes, int advice);
   int (*fallocate)(int fd, int mode, off_t offset, off_t nbytes);
   int (*ftruncate)(int fd, off_t nbytes);
   int (*fstat)(int fd, struct stat* out);
@@ -38,6 +43,12 @@ struct Calls {
   int (*memfd_create)(const char* name, unsigned flags);
   void* (*mmap)(void* address, std::size_t nbytes, int protection, int flags, int fd, off_t offset);
   int (*munmap)(void* address, std::size_t nbytes);
+  // liburing's, with -1 and errno where it gives a negative number.
+  int (*uring_open)(unsigned depth, struct io_uring* ring);  ///< io_uring_queue_init
+  int (*uring_register)(struct io_uring* ring, const struct iovec* buffers, unsigned count);
+  int (*uring_submit)(struct io_uring* ring);
+  int (*uring_wait)(struct io_uring* ring, struct io_uring_cqe** done);
+  ssize_t (*uring_result)(const struct io_uring_cqe* done);  ///< of the write that has ended
 };
 
 /// The table in use.

@@ -20,8 +20,8 @@ enum class FaultMode {
   none,              ///< only count
   fail,              ///< the call is not made, and fails
   fail_after_doing,  ///< the call is made, and said to fail
-  short_count,       ///< pread and pwrite say that half was done
-  zero_count,        ///< pread and pwrite do nothing and say 0
+  short_count,       ///< pread, pwrite and uring_result say that half was done
+  zero_count,        ///< pread and pwrite do nothing and say 0; uring_result says 0
   exit,              ///< the process ends before the call
 };
 
@@ -152,6 +152,7 @@ inline const os::Calls& faulty_table() {
       .pwrite = faulty<&Calls::pwrite>("pwrite"),
       .fsync = faulty<&Calls::fsync>("fsync"),
       .sync_file_range = faulty<&Calls::sync_file_range>("sync_file_range"),
+      .fadvise = faulty<&Calls::fadvise>("fadvise"),
       .fallocate = faulty<&Calls::fallocate>("fallocate"),
       .ftruncate = faulty<&Calls::ftruncate>("ftruncate"),
       .fstat = faulty<&Calls::fstat>("fstat"),
@@ -170,6 +171,11 @@ inline const os::Calls& faulty_table() {
       .memfd_create = faulty<&Calls::memfd_create>("memfd_create"),
       .mmap = faulty<&Calls::mmap>("mmap"),
       .munmap = faulty<&Calls::munmap>("munmap"),
+      .uring_open = faulty<&Calls::uring_open>("uring_open"),
+      .uring_register = faulty<&Calls::uring_register>("uring_register"),
+      .uring_submit = faulty<&Calls::uring_submit>("uring_submit"),
+      .uring_wait = faulty<&Calls::uring_wait>("uring_wait"),
+      .uring_result = faulty<&Calls::uring_result>("uring_result"),
   };
   return table;
 }

@@ -130,7 +130,7 @@ TEST_F(FileTest, ErrnoBecomesACode) {
     const std::string message = expect_error(code, "cannot write " + (folder_ / "a").string(),
                                              [&] { file.write_at(0, bytes_of("hello")); });
     EXPECT_NE(message.find(strerror(error)), std::string::npos) << message;
-    EXPECT_EQ(faults.count(), 1);
+    EXPECT_EQ(faults.count(), error == EAGAIN ? 8 : 1);  // what must wait is asked again
   }
 }
 
