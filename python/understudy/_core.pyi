@@ -21,6 +21,7 @@ _Code = Literal[
 ]
 _Memory = Literal["auto", "pageable", "pinned", "shared"]
 _Capture = Literal["auto", "blocking", "overlapped"]
+_Writer = Literal["auto", "io_uring", "threads", "buffered"]
 _WhenBusy = Literal["wait", "skip", "error"]
 
 class _Metrics(TypedDict):
@@ -42,6 +43,7 @@ def save_file(
     *,
     metadata: dict[str, str] | None = None,
     allow_pickle: bool = False,
+    writer: _Writer = "auto",
 ) -> None: ...
 def load_file(
     path: _Path,
@@ -132,6 +134,8 @@ class Checkpointer:
         huge_pages: bool = False,
         threads: int | None = None,
         allow_pickle: bool = False,
+        writer: _Writer = "auto",
+        max_write_rate: float | None = None,
     ) -> None: ...
     @property
     def directory(self) -> Path: ...
@@ -144,6 +148,7 @@ class Checkpointer:
         *,
         metadata: dict[str, Any] | None = None,
         overwrite: bool = False,
+        urgent: bool = False,
     ) -> Ticket[Path]: ...
     def restore(
         self,
