@@ -237,6 +237,9 @@ void write(const Request& r, const char* name, bool hashed) {
       if (fsync(file.fd()) != 0) fail("fsync " + path);
     }));
     unlink(path.c_str());
+    // What the file system does about the removal is nobody else's time.
+    File folder(r.folder, O_RDONLY | O_DIRECTORY);
+    if (fsync(folder.fd()) != 0) fail("fsync " + r.folder);
   }
   print(name, times);
   std::printf("\"sum\": %llu", static_cast<unsigned long long>(sum.load()));
@@ -267,7 +270,9 @@ void read(const Request& r) {
 
 int run(const std::vector<std::string>& arguments) {
   if (arguments.size() < 4) {
-    std::fprintf(stderr, "usage: roofs copy|hash|direct_write|hashed_write|read BYTES REPETITIONS THREADS [FOLDER]\n");
+    std::fprintf(stderr,
+                 "usage: roofs copy|hash|direct_write|hashed_write|read BYTES REPETITIONS THREADS "
+                 "[FOLDER]\n");
     return 2;
   }
   Request request{std::stoull(arguments[1]), std::stoi(arguments[2]), std::stoi(arguments[3]),

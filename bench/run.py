@@ -76,9 +76,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     state = states.large(int(options.gib * 2**30))
     show(stage.bench_stage("large tensors", state, roofs, repetitions))
     show(drop_in.bench_drop_in("large tensors", state, roofs, repetitions))
-    show(
-        [save.bench_save("large tensors", state, folder, roofs, repetitions, each_writer=True)]
-    )
+    show([save.bench_save("large tensors", state, folder, roofs, repetitions, each_writer=True)])
     show([save.bench_blocked(state, folder, roofs, repetitions)])
     show([beside.bench_beside(state, folder, repetitions)])
     show(restore.bench_restore(state, folder, roofs, repetitions))

@@ -254,7 +254,8 @@ void bind_checkpointer(nb::module_& m) {
           nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
           nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none(),
           "writer: how steps are written: 'auto' (the best that the folder takes), 'io_uring',\n"
-          "'threads' (both past the page cache) or 'buffered' (through it). Ticket.metrics() names\n"
+          "'threads' (both past the page cache) or 'buffered' (through it). Ticket.metrics() "
+          "names\n"
           "the one that wrote, and why no better one.\n\n"
           "max_write_rate: bytes a second that are written at most, 1 MiB or more; None: no limit.")
       .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),

@@ -38,8 +38,7 @@ nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, 
 void bind_files(nb::module_& m) {
   m.def(
       "save_file", &save, nb::arg("state").none(), nb::arg("path"), nb::kw_only(),
-      nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false,
-      nb::arg("writer") = "auto",
+      nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false, nb::arg("writer") = "auto",
       "Write a state to one safetensors file, replacing it atomically. Durable when it returns.\n\n"
       "Streams: needs a few MiB beside the state. No thread may write the state meanwhile.\n"
       "writer: as for Checkpointer.");

@@ -122,13 +122,13 @@ Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
   throw_unseen_failure();
   auto ticket = std::make_shared<TicketState>();
   auto job = std::make_shared<SaveJob>(SaveJob{ticket,
-                                       std::make_shared<std::optional<fs::path>>(),
-                                       {},
-                                       step,
-                                       metadata_to_json(how.metadata),
-                                       how.overwrite,
-                                       how.urgent,
-                                       {}});
+                                               std::make_shared<std::optional<fs::path>>(),
+                                               {},
+                                               step,
+                                               metadata_to_json(how.metadata),
+                                               how.overwrite,
+                                               how.urgent,
+                                               {}});
   require_storable(state);
   job->lock = begin_save(step, how.overwrite);
   // A capture that fails drops nothing, unless there is no memory but theirs.

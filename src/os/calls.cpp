@@ -50,16 +50,11 @@ constinit const Calls kSystemCalls = {
     .memfd_create = ::memfd_create,
     .mmap = ::mmap,
     .munmap = ::munmap,
-    .uring_open = [](unsigned depth, io_uring* ring) {
-      return with_errno(io_uring_queue_init(depth, ring, 0));
-    },
-    .uring_register = [](io_uring* ring, const iovec* buffers, unsigned count) {
-      return with_errno(io_uring_register_buffers(ring, buffers, count));
-    },
+    .uring_open = [](unsigned depth,
+                     io_uring* ring) { return with_errno(io_uring_queue_init(depth, ring, 0)); },
     .uring_submit = [](io_uring* ring) { return with_errno(io_uring_submit(ring)); },
-    .uring_wait = [](io_uring* ring, io_uring_cqe** done) {
-      return with_errno(io_uring_wait_cqe(ring, done));
-    },
+    .uring_wait = [](io_uring* ring,
+                     io_uring_cqe** done) { return with_errno(io_uring_wait_cqe(ring, done)); },
     .uring_result = [](const io_uring_cqe* done) -> ssize_t { return with_errno(done->res); },
 };
 

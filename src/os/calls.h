@@ -11,7 +11,6 @@
 
 struct io_uring;  // liburing's, which only those who call it include
 struct io_uring_cqe;
-struct iovec;
 
 namespace understudy::os {
 
@@ -45,7 +44,6 @@ struct Calls {
   int (*munmap)(void* address, std::size_t nbytes);
   // liburing's, with -1 and errno where it gives a negative number.
   int (*uring_open)(unsigned depth, struct io_uring* ring);  ///< io_uring_queue_init
-  int (*uring_register)(struct io_uring* ring, const struct iovec* buffers, unsigned count);
   int (*uring_submit)(struct io_uring* ring);
   int (*uring_wait)(struct io_uring* ring, struct io_uring_cqe** done);
   ssize_t (*uring_result)(const struct io_uring_cqe* done);  ///< of the write that has ended

@@ -70,8 +70,8 @@ void File::write_at(std::uint64_t offset, std::span<const std::byte> bytes) cons
   WriteProgress progress(*this, offset, bytes);
   while (!progress.is_whole()) {
     const auto rest = progress.rest();
-    const auto count = calls().pwrite(fd_, rest.data(), rest.size(),
-                                      static_cast<off_t>(progress.offset()));
+    const auto count =
+        calls().pwrite(fd_, rest.data(), rest.size(), static_cast<off_t>(progress.offset()));
     progress.advance(count, errno);
   }
 }

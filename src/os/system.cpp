@@ -166,6 +166,10 @@ ReservedAddresses::~ReservedAddresses() {
   calls().munmap(data_, nbytes_);
 }
 
+void prefer_huge_pages(std::byte* data, std::uint64_t nbytes) noexcept {
+  (void)madvise(data, nbytes, MADV_HUGEPAGE);
+}
+
 void populate(std::byte* data, std::uint64_t nbytes) noexcept {
 #if defined(MADV_POPULATE_WRITE)
   const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));

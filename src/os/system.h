@@ -72,6 +72,10 @@ class ReservedAddresses {
 /// Only a hint; it changes no bytes.
 void populate(std::byte* data, std::uint64_t nbytes) noexcept;
 
+/// Asks for huge pages for [data, data + nbytes) before it is touched. Only a
+/// hint.
+void prefer_huge_pages(std::byte* data, std::uint64_t nbytes) noexcept;
+
 /// A private copy-on-write mapping of a file or of shared memory, from its
 /// beginning. Ends with the object.
 class PrivateMapping {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <liburing.h>
-#include <sys/uio.h>
 
 #include <chrono>
 #include <cstring>
@@ -26,11 +25,9 @@ struct WriteRing::State {
   bool is_broken = false;
   const File* file = nullptr;  ///< of the last write begun
   std::vector<WriteProgress> slots;
-  std::vector<std::span<const std::byte>> registered;  ///< empty, or one a slot
 };
 
-WriteRing::WriteRing(std::unique_ptr<State> state, unsigned depth)
-    : state_(std::move(state)), depth_(depth) {}
+WriteRing::WriteRing(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 WriteRing::~WriteRing() {
   drain();
@@ -44,19 +41,7 @@ std::unique_ptr<WriteRing> WriteRing::open(unsigned depth, std::string& why) {
   }
   state->is_open = true;
   state->slots.resize(depth);
-  return std::unique_ptr<WriteRing>(new WriteRing(std::move(state), depth));
-}
-
-bool WriteRing::register_buffers(std::span<const std::span<std::byte>> buffers, std::string& why) {
-  std::vector<iovec> vectors;
-  for (const auto buffer : buffers) vectors.push_back({buffer.data(), buffer.size()});
-  if (calls().uring_register(&state_->ring, vectors.data(),
-                             static_cast<unsigned>(vectors.size())) != 0) {
-    why = std::strerror(errno);
-    return false;
-  }
-  state_->registered.assign(buffers.begin(), buffers.end());
-  return true;
+  return std::unique_ptr<WriteRing>(new WriteRing(std::move(state)));
 }
 
 void WriteRing::begin(unsigned slot, const File& file, std::uint64_t offset,
@@ -72,14 +57,8 @@ void WriteRing::submit(unsigned slot) {
   const WriteProgress& write = s.slots[slot];
   const auto rest = write.rest();
   io_uring_sqe* entry = io_uring_get_sqe(&s.ring);  // there is one: slots are as many as entries
-  const auto length = static_cast<unsigned>(rest.size());
-  const std::byte* buffer = s.registered.empty() ? nullptr : s.registered[slot].data();
-  if (buffer && rest.data() >= buffer && rest.data() < buffer + s.registered[slot].size()) {
-    io_uring_prep_write_fixed(entry, write.file().fd(), rest.data(), length, write.offset(),
-                              static_cast<int>(slot));
-  } else {
-    io_uring_prep_write(entry, write.file().fd(), rest.data(), length, write.offset());
-  }
+  const auto length = static_cast<unsigned>(rest.size());  // of a block: far below 4 GiB
+  io_uring_prep_write(entry, write.file().fd(), rest.data(), length, write.offset());
   io_uring_sqe_set_data64(entry, slot);
   // EAGAIN and EBUSY: short of memory, or of room for what has ended. Both pass.
   constexpr int kMaxTries = 8;
@@ -92,6 +71,10 @@ void WriteRing::submit(unsigned slot) {
   }
   s.is_broken = true;
   fail_call("hand a write to io_uring for", write.file().name(), errno);
+}
+
+bool WriteRing::has_ended_one() const noexcept {
+  return in_flight_ > 0 && io_uring_cq_ready(&state_->ring) > 0;
 }
 
 unsigned WriteRing::wait() {

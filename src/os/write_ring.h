@@ -23,13 +23,10 @@ class WriteRing {
   WriteRing(const WriteRing&) = delete;
   WriteRing& operator=(const WriteRing&) = delete;
 
-  /// Has the kernel keep these buffers, one a slot, pinned, so that it need not
-  /// do so for each write. False when it refuses (a limit on locked memory):
-  /// `why` then says so, and writes go on as before.
-  bool register_buffers(std::span<const std::span<std::byte>> buffers, std::string& why);
-
-  unsigned depth() const noexcept { return depth_; }
   unsigned in_flight() const noexcept { return in_flight_; }
+  /// True when `wait` has something to take, and may still have to wait for the
+  /// rest of a short write.
+  bool has_ended_one() const noexcept;
 
   /// Begins a write in a free slot. Throws when the ring takes no more.
   void begin(unsigned slot, const File& file, std::uint64_t offset,
@@ -41,12 +38,11 @@ class WriteRing {
 
  private:
   struct State;
-  WriteRing(std::unique_ptr<State> state, unsigned depth);
+  explicit WriteRing(std::unique_ptr<State> state);
   void submit(unsigned slot);
   void drain() noexcept;
 
   std::unique_ptr<State> state_;
-  const unsigned depth_;
   unsigned in_flight_ = 0;
 };
 

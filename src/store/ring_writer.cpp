@@ -27,8 +27,7 @@ struct Lane {
 class RingWriter final : public BlockWriter {
  public:
   RingWriter(std::vector<Lane> lanes, bool low_priority)
-      : lanes_(std::move(lanes)),
-        pool_("us-ring", static_cast<int>(lanes_.size()), low_priority) {}
+      : lanes_(std::move(lanes)), pool_("us-ring", static_cast<int>(lanes_.size()), low_priority) {}
 
   void write(const os::File& file, ShardSource& source, std::span<std::uint64_t> checksums,
              const Flow& flow) override {
@@ -38,7 +37,7 @@ class RingWriter final : public BlockWriter {
                 try {
                   write_some(lanes_[lane], file, source, checksums, flow);
                 } catch (...) {
-                  next_ = checksums.size();  // the others need not go on
+                  next_ = checksums.size();   // the others need not go on
                   lanes_[lane].ring.reset();  // waits for what is under way
                   throw;
                 }
@@ -56,7 +55,8 @@ class RingWriter final : public BlockWriter {
     for (;;) {
       const std::uint64_t index = next_.fetch_add(1, std::memory_order_relaxed);
       if (index >= checksums.size()) break;
-      if (lane.free_slots.empty()) wait();
+      // A buffer that has been used is warm; a new one costs more than it gains.
+      while (lane.free_slots.empty() || lane.ring->has_ended_one()) wait();
       const unsigned slot = lane.free_slots.back();
       const PreparedBlock block =
           prepare_block(file, source, index, lane.scratch[slot].get(), checksums[index], flow);

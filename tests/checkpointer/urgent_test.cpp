@@ -73,8 +73,9 @@ TEST_F(UrgentTest, GoesFirstAndDropsWhatHasNotBegun) {
   auto third = ckpt.save(3, training_state(3));
   auto urgent = ckpt.save(4, training_state(4), {.urgent = true});
   // Told at once, and by the name of who took its place.
-  expect_error(ErrorCode::busy, "step 2 was not saved: it had not begun when the urgent save of "
-                                "step 4 took its place",
+  expect_error(ErrorCode::busy,
+               "step 2 was not saved: it had not begun when the urgent save of "
+               "step 4 took its place",
                [&] { second.wait(); });
   EXPECT_TRUE(third.is_done());
   EXPECT_FALSE(first.is_done());
@@ -140,9 +141,8 @@ TEST_F(UrgentTest, ChoiceOfWriterAndRateReachIt) {
   const auto ticket = ckpt.save(1, training_state(1));
   ticket.wait();
   EXPECT_EQ(ticket.metrics().writer, "buffered");
-  expect_error(ErrorCode::invalid, "max_write_rate", [&] {
-    Checkpointer({.directory = folder_.path() / "other", .max_write_rate = 5});
-  });
+  expect_error(ErrorCode::invalid, "max_write_rate",
+               [&] { Checkpointer({.directory = folder_.path() / "other", .max_write_rate = 5}); });
 }
 
 }  // namespace

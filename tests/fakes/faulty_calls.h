@@ -172,7 +172,6 @@ inline const os::Calls& faulty_table() {
       .mmap = faulty<&Calls::mmap>("mmap"),
       .munmap = faulty<&Calls::munmap>("munmap"),
       .uring_open = faulty<&Calls::uring_open>("uring_open"),
-      .uring_register = faulty<&Calls::uring_register>("uring_register"),
       .uring_submit = faulty<&Calls::uring_submit>("uring_submit"),
       .uring_wait = faulty<&Calls::uring_wait>("uring_wait"),
       .uring_result = faulty<&Calls::uring_result>("uring_result"),

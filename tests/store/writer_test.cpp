@@ -243,8 +243,7 @@ TEST_P(EachWriter, UntilTheHeaderComesLastTheFileIsNone) {
   Writer writer = make({.threads = 1});
   // pwrite: the proof of direct I/O, the block, the header.
   const int nth = GetParam().choice == WriterChoice::threads ? 3 : 2;
-  const FaultyCalls faults(
-      {.mode = FaultMode::fail, .nth = nth, .error = EIO, .call = "pwrite"});
+  const FaultyCalls faults({.mode = FaultMode::fail, .nth = nth, .error = EIO, .call = "pwrite"});
   EXPECT_THROW(writer.write(directory_, "f", shard), Error);
   ASSERT_TRUE(faults.was_reached());
   EXPECT_EQ(fakes::read_text(folder_ / "f").substr(0, 8), std::string(8, '\0'));
