@@ -134,6 +134,21 @@ TEST_F(FileTest, ErrnoBecomesACode) {
   }
 }
 
+TEST_F(FileTest, FailedWriteBackIsToldWhereItIsWaitedFor) {
+  const File file = create("a");
+  file.write_at(0, bytes_of("hello"));
+  {
+    const FaultyCalls faults({.mode = FaultMode::fail, .error = EIO, .call = "sync_file_range"});
+    file.begin_write_back(0, 5);  // only asks
+    expect_error(ErrorCode::io, "cannot write back " + (folder_ / "a").string(),
+                 [&] { file.finish_write_back(0, 5); });
+    EXPECT_EQ(faults.count(), 2);
+  }
+  const FaultyCalls faults({.mode = FaultMode::fail, .error = ENOSYS, .call = "sync_file_range"});
+  file.finish_write_back(0, 5);  // fsync will do
+  EXPECT_TRUE(faults.was_reached());
+}
+
 TEST_F(FileTest, FailedSyncIsNotTriedAgain) {
   const File file = create("a");
   for (const int error : {EIO, ENOSPC}) {
