@@ -15,11 +15,12 @@ import sys
 import warnings
 from pathlib import Path
 
-from suite import drop_in, machine, report, restore, save, stage, states
+from suite import beside, drop_in, machine, report, restore, save, stage, states
 from suite.measure import Target, Workload
 from suite.roofs import Roofs
 
 _BUILD = Path(__file__).resolve().parent.parent / "build"
+_SAVE_LARGE = "save, durable, large tensors"
 _TARGETS = [
     Target("stage large tensors, steady", stage.OURS, stage.PEER, 1.3),
     Target("stage large tensors, steady", stage.OURS, stage.ROOF, 0.95),
@@ -29,7 +30,11 @@ _TARGETS = [
     Target("drop-in small tensors, steady", drop_in.OURS, drop_in.PEER, 15.0),
     Target("drop-in large tensors, first", drop_in.OURS, drop_in.PEER, 2.5),
     Target("drop-in large tensors, first shared", drop_in.OURS_SHARED, drop_in.PEER_SHARED, 3.0),
-    Target("save, durable", save.OURS_STEP, save.TORCH, 1.0),
+    Target(_SAVE_LARGE, save.OURS_STEP, save.ROOF, 0.9),
+    Target(_SAVE_LARGE, save.OURS_FILE, save.ROOF, 0.9),
+    Target(_SAVE_LARGE, save.OURS_STEP, save.TORCH, 3.0),
+    Target(_SAVE_LARGE, save.OURS_STEP, save.DCP, 3.0),
+    Target(_SAVE_LARGE, save.OURS_STEP, save.SAFETENSORS, 2.0),
     Target("resume in place, warm page cache", restore.OURS, restore.TORCH, 1.0),
 ]
 # The state itself, two images of ours, a peer's copy and its buffers, page cache; or three
@@ -69,12 +74,14 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     show(stage.bench_stage("small tensors", small, roofs, repetitions))
     show(drop_in.bench_drop_in("small tensors", small, roofs, repetitions))
     show([drop_in.bench_module(roofs, repetitions, options.small // 8)])
+    show([save.bench_save("small tensors", small, folder, roofs, repetitions)])
     del small
     state = states.large(int(options.gib * 2**30))
     show(stage.bench_stage("large tensors", state, roofs, repetitions))
     show(drop_in.bench_drop_in("large tensors", state, roofs, repetitions))
-    show([save.bench_save(state, folder, roofs, repetitions)])
+    show([save.bench_save("large tensors", state, folder, roofs, repetitions, each_writer=True)])
     show([save.bench_blocked(state, folder, roofs, repetitions)])
+    show([beside.bench_beside(state, folder, repetitions)])
     show(restore.bench_restore(state, folder, roofs, repetitions))
     return workloads
 

@@ -16,7 +16,7 @@ configure_package_config_file(cmake/understudyConfig.cmake.in understudyConfig.c
 # The interface is not promised yet: another minor version is another library.
 write_basic_package_version_file(understudyConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/understudyConfig.cmake
-  ${CMAKE_CURRENT_BINARY_DIR}/understudyConfigVersion.cmake
+  ${CMAKE_CURRENT_BINARY_DIR}/understudyConfigVersion.cmake cmake/FindLiburing.cmake
   DESTINATION ${package_dir} COMPONENT development)
 if(UNDERSTUDY_CLI)
   install(TARGETS understudy_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT program)

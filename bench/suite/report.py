@@ -19,7 +19,9 @@ def print_machine(machine: dict[str, str]) -> None:
 def print_workload(workload: Workload) -> None:
     """One line a contestant: spread, rate, and how fast the others are beside ours."""
     repetitions = max(len(figure.seconds) for figure in workload.figures)
-    print(f"\n{workload.name}: {_bytes(workload.nbytes)}, {repetitions} repetitions")
+    # Steps of a loop move no bytes that could be counted.
+    what = f"{_bytes(workload.nbytes)}, {repetitions} repetitions" if workload.nbytes else "each"
+    print(f"\n{workload.name}: {what}")
     width = max(len(figure.name) for figure in workload.figures)
     ours = next((figure for figure in workload.figures if figure.kind == "ours"), None)
     heading = f"  {'':4}  {'':{width}}  {'median':>10}  {'min':>10}  {'max':>10}  {'GB/s':>6}"
@@ -35,7 +37,7 @@ def _row(figure: Figure, nbytes: int, ours: Figure | None) -> str:
         f"{value * 1e3:7.1f} ms"
         for value in (figure.median, min(figure.seconds), max(figure.seconds))
     ]
-    rate = f"{nbytes / figure.median / 1e9:6.2f}"
+    rate = f"{nbytes / figure.median / 1e9:6.2f}" if nbytes else " " * 6
     # Beside ours: 2.00x means that ours is twice as fast as this one.
     ratio = "" if ours is None or figure is ours else f"{figure.median / ours.median:.2f}x"
     return "  ".join([*cells, rate, f"{ratio:>8}", figure.note]).rstrip()

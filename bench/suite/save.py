@@ -22,37 +22,68 @@ OURS_FILE = "save_file"
 TORCH = "torch.save + fsync"
 SAFETENSORS = "safetensors save_file + fsync"
 DCP = "dcp.save"
+ROOF = "direct write, depth 8, fsync"
+ROOF_HASHED = "the same, XXH3 on the way"
 OURS_BLOCKED = "Checkpointer.save"
 DCP_BLOCKED = "dcp.async_save, stager kept"
+WRITERS = ("io_uring", "threads", "buffered")
 
 
-def bench_save(state: State, folder: Path, roofs: Roofs, repetitions: int) -> Workload:
+def forced(writer: str) -> str:
+    return f"save_file(writer='{writer}')"
+
+
+def bench_save(
+    name: str,
+    state: State,
+    folder: Path,
+    roofs: Roofs,
+    repetitions: int,
+    *,
+    each_writer: bool = False,
+) -> Workload:
+    """Everybody's durable save, and the roof, in turns. With `each_writer` ours by each of them."""
     saving = _Saving(folder, repetitions)
     checkpointer = understudy.Checkpointer(folder / "steps")
-    writers: set[str] = set()
+    named: set[str] = set()
+    nbytes = nbytes_of(state)
 
     def ours(path: Path) -> None:
         ticket = checkpointer.save(int(path.name), state)
         ticket.wait()
-        writers.add(ticket.metrics()["writer"])
+        named.add(ticket.metrics()["writer"])
 
-    saving.add(
-        OURS_STEP,
-        "ours",
-        ours,
-        under="steps",
-        made=lambda p: p.parent / f"step-{p.name}",
-    )
+    saving.add_step(OURS_STEP, ours)
     saving.add(OURS_FILE, "ours", lambda path: understudy.save_file(state, path))
+    saving.add_roof(ROOF, lambda: roofs.write_once(nbytes))
+    saving.add_roof(ROOF_HASHED, lambda: roofs.write_once(nbytes, hashed=True))
+    for writer in WRITERS if each_writer and _takes_direct_io(state, folder) else ():
+        saving.add(
+            forced(writer),
+            "ours",
+            lambda path, writer=writer: understudy.save_file(state, path, writer=writer),
+        )
     saving.add(TORCH, "peer", lambda path: durable.torch_save(state, path))
     saving.add(SAFETENSORS, "peer", lambda path: durable.safetensors_save(state, path))
     saving.add(DCP, "peer", lambda path: durable.dcp_save(state, path))
-    figures = saving.run()
+    workload = Workload(f"save, durable, {name}", nbytes, saving.run())
     checkpointer.close()
-    nbytes = nbytes_of(state)
-    workload = Workload("save, durable", nbytes, roofs.write(nbytes, repetitions) + figures)
-    workload.notes.append(f"Understudy's writer: {', '.join(sorted(writers))}")
+    workload.notes.append(f"Understudy's writer: {', '.join(sorted(named))}")
     return workload
+
+
+def _takes_direct_io(state: State, folder: Path) -> bool:
+    """Whether each writer can be asked for here; an error says which cannot."""
+    path = folder / "asked"
+    name, tensor = next(iter(state.items()))
+    try:
+        for writer in WRITERS:
+            understudy.save_file({name: tensor}, path, writer=writer)
+    except understudy.Error as error:
+        print(f"  not every writer can be measured: {error}")
+        return False
+    path.unlink()
+    return True
 
 
 class _Saving:
@@ -64,6 +95,14 @@ class _Saving:
         self._entries: list[tuple[str, str, Callable[[], float]]] = []
         self._cached: dict[str, float] = {}
         self._number = 0
+
+    def add_step(self, name: str, write: Callable[[Path], None]) -> None:
+        self.add(
+            name, "ours", write, under="steps", made=lambda path: path.parent / f"step-{path.name}"
+        )
+
+    def add_roof(self, name: str, measure: Callable[[], float]) -> None:
+        self._entries.append((name, "roof", measure))
 
     def add(
         self,
@@ -91,14 +130,14 @@ class _Saving:
         interleave(contestants, 1)  # images, buffers, code
         times = interleave(contestants, self._repetitions)
         return [
-            Figure(
-                name,
-                seconds,
-                kind,
-                f"{self._cached[name]:.0%} of the file in the page cache",
-            )
+            Figure(name, seconds, kind, self._note(name))
             for (name, kind, _), seconds in zip(self._entries, times, strict=True)
         ]
+
+    def _note(self, name: str) -> str:
+        if name not in self._cached:
+            return ""
+        return f"{self._cached[name]:.0%} of the file in the page cache"
 
 
 def _delete(path: Path) -> None:

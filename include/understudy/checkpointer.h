@@ -25,6 +25,10 @@ struct CheckpointerOptions {
   bool huge_pages = false;
   int threads = 0;
   bool allow_pickle = false;  ///< for reading steps that carry pickled objects
+  WriterChoice writer = WriterChoice::automatic;
+  /// Bytes a second that persisting writes at most, 1 MiB or more; absent: no
+  /// limit. With one, saves queue for longer and keep their images for longer.
+  std::optional<std::uint64_t> max_write_rate{};
 };
 
 struct SaveOptions {
@@ -32,6 +36,9 @@ struct SaveOptions {
   /// floats, texts, lists, dicts with text keys.
   Value metadata{};
   bool overwrite = false;  ///< replace a step that exists; else that is Error(invalid)
+  /// Goes before saves that wait, and drops those of them that are not urgent:
+  /// their tickets fail with Error(busy), which no later call throws again.
+  bool urgent = false;
 };
 
 struct RestoreOptions {

@@ -13,6 +13,7 @@ namespace understudy {
 struct SaveFileOptions {
   FileMetadata metadata{};
   int threads = 0;  ///< 0: chosen by the writer
+  WriterChoice writer = WriterChoice::automatic;
 };
 
 /// Writes `state` to one safetensors file, replacing it atomically. Streams:

@@ -17,6 +17,15 @@ enum class Capture { automatic, blocking, overlapped };
 /// What `stage` does when every image is leased.
 enum class WhenBusy { wait, skip, error };
 
+/// How files are written. `automatic` takes the best that the folder takes, in
+/// this order; each of the others is Error(unsupported) where it cannot be.
+enum class WriterChoice {
+  automatic,
+  io_uring,  ///< past the page cache, through io_uring
+  threads,   ///< past the page cache, by threads
+  buffered,  ///< through the page cache, which is left again behind the write
+};
+
 /// User metadata of a single file: text to text.
 using FileMetadata = std::map<std::string, std::string>;
 

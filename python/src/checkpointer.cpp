@@ -97,10 +97,12 @@ class PyCheckpointer {
     }
   }
 
-  nb::object save(nb::handle step, nb::handle state, nb::handle metadata, bool overwrite) {
+  nb::object save(nb::handle step, nb::handle state, nb::handle metadata, bool overwrite,
+                  bool urgent) {
     Entry entry;
     const auto checked = step_of(step);
-    const SaveOptions options{.metadata = metadata_of(metadata), .overwrite = overwrite};
+    const SaveOptions options{
+        .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
     const Value value =
         Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
     auto ticket = [&] {
@@ -242,7 +244,7 @@ void bind_checkpointer(nb::module_& m) {
           [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
              const std::string& memory, bool survive, const std::string& capture, int images,
              const std::string& when_busy, bool huge_pages, std::optional<int> threads,
-             bool allow_pickle) {
+             bool allow_pickle, const std::string& writer, nb::handle max_write_rate) {
             Entry entry;
             new (self) PyCheckpointer({.directory = std::move(directory),
                                        .keep = keep,
@@ -253,16 +255,28 @@ void bind_checkpointer(nb::module_& m) {
                                        .when_busy = when_busy_of(when_busy),
                                        .huge_pages = huge_pages,
                                        .threads = threads.value_or(0),
-                                       .allow_pickle = allow_pickle});
+                                       .allow_pickle = allow_pickle,
+                                       .writer = writer_of(writer),
+                                       .max_write_rate = rate_of(max_write_rate)});
           },
           nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(),
           nb::arg("memory") = "auto", nb::arg("survive") = false, nb::arg("capture") = "auto",
           nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
-          nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false)
+          nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
+          nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none(),
+          "writer: how steps are written: 'auto' (the best that the folder takes), 'io_uring',\n"
+          "'threads' (both past the page cache) or 'buffered' (through it). Ticket.metrics() "
+          "names\n"
+          "the one that wrote, and why no better one.\n\n"
+          "max_write_rate: bytes a second that are written at most, 1 MiB or more; None: no limit.")
       .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),
            nb::kw_only(), nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
+           nb::arg("urgent") = false,
            "Capture a state, then persist it in the background. The ticket's result is the step's "
-           "path.")
+           "path.\n\n"
+           "Saves queue in order. An urgent one goes first and drops those that have not begun: "
+           "their\n"
+           "tickets fail with Error (busy), and no later call raises that again.")
       .def("prewarm", &PyCheckpointer::prewarm, nb::arg("state").none(),
            "Make all images ready for states like this one, in the background, as Stager.prewarm.")
       .def("restore", &PyCheckpointer::restore, nb::arg("step") = nb::none(), nb::kw_only(),

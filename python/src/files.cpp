@@ -1,4 +1,5 @@
 #include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/string.h>
 
 #include "bindings.h"
 #include "build.h"
@@ -11,9 +12,10 @@ namespace understudy::python {
 namespace {
 
 void save(nb::handle state, const std::filesystem::path& path, nb::handle metadata,
-          bool allow_pickle) {
+          bool allow_pickle, const std::string& writer) {
   Entry entry;
-  const SaveFileOptions options{.metadata = file_metadata_of(metadata)};
+  const SaveFileOptions options{.metadata = file_metadata_of(metadata),
+                                .writer = writer_of(writer)};
   const Value value = Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle}).walk(state);
   nb::gil_scoped_release no_gil;
   save_file(value, path, options);
@@ -36,9 +38,10 @@ nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, 
 void bind_files(nb::module_& m) {
   m.def(
       "save_file", &save, nb::arg("state").none(), nb::arg("path"), nb::kw_only(),
-      nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false,
+      nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false, nb::arg("writer") = "auto",
       "Write a state to one safetensors file, replacing it atomically. Durable when it returns.\n\n"
-      "Streams: needs a few MiB beside the state. No thread may write the state meanwhile.");
+      "Streams: needs a few MiB beside the state. No thread may write the state meanwhile.\n"
+      "writer: as for Checkpointer.");
   m.def(
       "load_file", &load, nb::arg("path"), nb::kw_only(), nb::arg("names") = nb::none(),
       nb::arg("mmap") = false, nb::arg("verify") = true, nb::arg("allow_pickle") = false,

@@ -46,6 +46,24 @@ WhenBusy when_busy_of(const std::string& name) {
   return choose("when_busy", name, kChoices);
 }
 
+WriterChoice writer_of(const std::string& name) {
+  static constexpr Choice<WriterChoice> kChoices[] = {{"auto", WriterChoice::automatic},
+                                                      {"io_uring", WriterChoice::io_uring},
+                                                      {"threads", WriterChoice::threads},
+                                                      {"buffered", WriterChoice::buffered}};
+  return choose("writer", name, kChoices);
+}
+
+std::optional<std::uint64_t> rate_of(nb::handle rate) {
+  if (rate.is_none()) return {};
+  double value = 0;
+  if (PyBool_Check(rate.ptr()) || !nb::try_cast(rate, value) || !(value >= 1) || value > 1e18) {
+    fail(ErrorCode::invalid, "max_write_rate is {}, and must be bytes a second, or None",
+         text_of(nb::repr(rate)));
+  }
+  return static_cast<std::uint64_t>(value);
+}
+
 OnDamage on_damage_of(const std::string& name) {
   static constexpr Choice<OnDamage> kChoices[] = {{"error", OnDamage::error},
                                                   {"previous", OnDamage::previous}};

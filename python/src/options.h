@@ -14,6 +14,9 @@ namespace understudy::python {
 Memory memory_of(const std::string& name);
 Capture capture_of(const std::string& name);
 WhenBusy when_busy_of(const std::string& name);
+WriterChoice writer_of(const std::string& name);
+/// Bytes a second; None: no limit.
+std::optional<std::uint64_t> rate_of(nb::handle rate);
 OnDamage on_damage_of(const std::string& name);
 
 /// A step: an int that is no bool, from 0 up.

@@ -21,6 +21,7 @@ _Code = Literal[
 ]
 _Memory = Literal["auto", "pageable", "pinned", "shared"]
 _Capture = Literal["auto", "blocking", "overlapped"]
+_Writer = Literal["auto", "io_uring", "threads", "buffered"]
 _WhenBusy = Literal["wait", "skip", "error"]
 
 class _Metrics(TypedDict):
@@ -46,6 +47,7 @@ def save_file(
     *,
     metadata: dict[str, str] | None = None,
     allow_pickle: bool = False,
+    writer: _Writer = "auto",
 ) -> None: ...
 def load_file(
     path: _Path,
@@ -137,6 +139,8 @@ class Checkpointer:
         huge_pages: bool = False,
         threads: int | None = None,
         allow_pickle: bool = False,
+        writer: _Writer = "auto",
+        max_write_rate: float | None = None,
     ) -> None: ...
     @property
     def directory(self) -> Path: ...
@@ -149,6 +153,7 @@ class Checkpointer:
         *,
         metadata: dict[str, Any] | None = None,
         overwrite: bool = False,
+        urgent: bool = False,
     ) -> Ticket[Path]: ...
     def prewarm(self, state: Any) -> Ticket[int]: ...
     def restore(

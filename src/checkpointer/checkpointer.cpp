@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <deque>
 #include <mutex>
-#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -11,6 +10,7 @@
 #include "base/ticket.h"
 #include "checkpointer/choose_step.h"
 #include "checkpointer/metadata.h"
+#include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "restore/load.h"
 #include "restore/resume.h"
@@ -40,10 +40,8 @@ class CheckpointerState {
   std::optional<ResumeReport> resumed;
 
  private:
-  struct Job;
-
   std::shared_ptr<store::FolderLock> begin_save(std::int64_t step, bool overwrite);
-  void persist(Job& job);
+  void persist_next();
   void throw_unseen_failure();
   std::deque<std::shared_ptr<TicketState>> tickets() {
     std::lock_guard lock(mutex_);
@@ -52,26 +50,16 @@ class CheckpointerState {
 
   HomeProcess home_;
   StagerState stager_;
-  store::Writer writer_{0, /*low_priority=*/true};
+  store::Writer writer_;
+  SaveQueue queue_;
   WorkerPool readers_{"us-read", restore::kReadThreads};
 
   std::mutex mutex_;
   bool is_closed_ = false;
   std::shared_ptr<store::FolderLock> lock_;
-  std::set<std::int64_t> queued_;
   std::deque<std::shared_ptr<TicketState>> tickets_;  // that may still fail or be unseen
 
   TaskThread persister_{"us-persist"};  // last: its tasks use all of the above
-};
-
-struct CheckpointerState::Job {
-  std::shared_ptr<TicketState> ticket;
-  std::shared_ptr<std::optional<fs::path>> result;
-  std::shared_ptr<Capturing> capturing;
-  std::int64_t step;
-  std::string metadata;
-  bool overwrite;
-  std::shared_ptr<store::FolderLock> lock;
 };
 
 namespace {
@@ -105,7 +93,12 @@ StagerOptions stager_options(const CheckpointerOptions& o) {
 }  // namespace
 
 CheckpointerState::CheckpointerState(CheckpointerOptions given)
-    : options(checked(std::move(given))), stager_(stager_options(options)) {}
+    : options(checked(std::move(given))),
+      stager_(stager_options(options)),
+      writer_({.low_priority = true,
+               .choice = options.writer,
+               .max_rate = options.max_write_rate.value_or(0)}),
+      queue_(options.images) {}
 
 CheckpointerState::~CheckpointerState() = default;
 
@@ -119,7 +112,7 @@ std::shared_ptr<store::FolderLock> CheckpointerState::begin_save(std::int64_t st
   if (step < 0) fail(ErrorCode::invalid, "a step must not be negative, but is {}", step);
   if (!lock_) lock_ = store::lock_folder(options.directory);
   if (!overwrite) {
-    if (queued_.contains(step)) fail(ErrorCode::invalid, "step {} is being saved already", step);
+    if (queue_.has(step)) fail(ErrorCode::invalid, "step {} is being saved already", step);
     store::require_new_step(options.directory, step);
   }
   return lock_;
@@ -129,15 +122,18 @@ Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
                                          const SaveOptions& how) {
   throw_unseen_failure();
   auto ticket = std::make_shared<TicketState>();
-  auto job = std::make_shared<Job>(Job{ticket,
-                                       std::make_shared<std::optional<fs::path>>(),
-                                       {},
-                                       step,
-                                       metadata_to_json(how.metadata),
-                                       how.overwrite,
-                                       {}});
+  auto job = std::make_shared<SaveJob>(SaveJob{ticket,
+                                               std::make_shared<std::optional<fs::path>>(),
+                                               {},
+                                               step,
+                                               metadata_to_json(how.metadata),
+                                               how.overwrite,
+                                               how.urgent,
+                                               {}});
   require_storable(state);
   job->lock = begin_save(step, how.overwrite);
+  // A capture that fails drops nothing, unless there is no memory but theirs.
+  if (how.urgent && !queue_.has_free_image()) queue_.drop_waiting(step);
   try {
     job->capturing = stager_.capture(state, ticket, false, [](Capturing&, std::exception_ptr) {});
   } catch (const Error& e) {
@@ -149,11 +145,12 @@ Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
     std::lock_guard lock(ticket->mutex);
     ticket->total_nbytes = ticket->metrics.nbytes;
   }
+  if (how.urgent) queue_.drop_waiting(step);
   {
     std::lock_guard lock(mutex_);
-    queued_.insert(step);
     tickets_.push_back(ticket);
-    persister_.post([this, job] { persist(*job); });
+    queue_.push(job);
+    persister_.post([this] { persist_next(); });
   }
   Ticket<fs::path> handle(ticket, job->result);
   std::lock_guard lock(ticket->mutex);
@@ -168,33 +165,25 @@ Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
   return {ticket, result};
 }
 
-void CheckpointerState::persist(Job& job) {
+// Posted once for each job; one that was dropped leaves its turn empty.
+void CheckpointerState::persist_next() {
+  const auto job = queue_.begin_next();
+  if (!job) return;
   std::exception_ptr failure;
   try {
-    const auto snapshot = job.capturing->take();
+    const auto snapshot = job->capturing->take();
     SnapshotSource source(snapshot.shared_state()->contents(), header_metadata({}));
-    const auto done = store::commit_step(*job.lock, job.step, source, job.metadata, writer_,
-                                         {.overwrite = job.overwrite, .keep = options.keep},
-                                         &job.ticket->done_nbytes);
-    *job.result = done.path;
-    std::lock_guard lock(job.ticket->mutex);
-    job.ticket->metrics.durable_s = job.ticket->elapsed();
-    job.ticket->metrics.writer = done.writer;
+    const auto done = store::commit_step(*job->lock, job->step, source, job->metadata, writer_,
+                                         {.overwrite = job->overwrite, .keep = options.keep},
+                                         &job->ticket->done_nbytes);
+    *job->result = done.path;
+    std::lock_guard lock(job->ticket->mutex);
+    job->ticket->metrics.durable_s = job->ticket->elapsed();
+    job->ticket->metrics.writer = done.writer;
   } catch (...) {
     failure = std::current_exception();
   }
-  // The image and the lock are free before anybody is told that the save has ended.
-  job.capturing.reset();
-  job.lock.reset();
-  {
-    std::lock_guard lock(mutex_);
-    queued_.erase(job.step);
-  }
-  if (failure) {
-    job.ticket->set_failed(failure);
-  } else {
-    job.ticket->set_done();
-  }
+  queue_.end(*job, failure);
 }
 
 // A failure is thrown once: here, or by whoever waited for its ticket.

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "device/cuda_context.h"
 #include "os/probe.h"
+#include "store/writer.h"
 #include "understudy/inspect.h"
 
 namespace understudy {
@@ -16,6 +17,16 @@ Probe row(std::string name, os::Found found, std::string cost, std::string remed
 os::Found probe_cuda() {
   auto found = device::probe_cuda();
   return {found.is_available, std::move(found.detail)};
+}
+
+/// What a save into the folder would be written by, found as a save finds it.
+os::Found find_writer(const std::filesystem::path& directory) {
+  try {
+    const auto name = store::name_writer(os::Directory::open(directory));
+    return {!name.starts_with("buffered"), name};
+  } catch (const Error& failure) {
+    return {false, failure.what()};
+  }
 }
 
 }  // namespace
@@ -38,10 +49,12 @@ std::vector<Probe> doctor(const std::filesystem::path& directory) {
           "long as protecting small pages, and 30 times as long as protecting huge ones",
           "sudo sysctl vm.unprivileged_userfaultfd=1"),
       row("io_uring", os::probe_io_uring(),
-          "nothing in this version: direct writes from several threads reach the same speed",
+          "writing takes eight threads instead of two, at about the same speed",
           "sudo sysctl kernel.io_uring_disabled=0"),
       row("direct I/O", os::probe_direct_io(directory),
           "writing durably through the page cache is about 4 times slower"),
+      row("writer", find_writer(directory),
+          "saves into this folder go through the page cache, or fail"),
       row("shared memory", os::probe_shared_memory(),
           "no image can be made: Stager and Checkpointer do not work; save_file does"),
       row("CUDA", probe_cuda(), "nothing for state that lies in host memory"),

@@ -7,7 +7,7 @@ namespace understudy {
 void save_file(const Value& state, const std::filesystem::path& path,
                const SaveFileOptions& options) {
   StateSource source(state, header_metadata(options.metadata));
-  store::Writer writer(options.threads);
+  store::Writer writer({.threads = options.threads, .choice = options.writer});
   store::commit_file(path, source, writer);
 }
 

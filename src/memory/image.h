@@ -27,8 +27,6 @@ class Image {
   /// Region::prepare: before the first byte is written.
   void prepare(WorkerPool& workers) { region_.prepare(workers); }
   bool prepare_piece(std::uint64_t& cursor) { return region_.prepare_piece(cursor); }
-  /// Whether `prepare` pins it.
-  bool is_pinned() const noexcept { return region_.context() != nullptr; }
   bool is_prepared() const noexcept { return region_.is_prepared(); }
 
   /// For example "pageable, huge pages".

@@ -1,5 +1,6 @@
 #include "os/calls.h"
 
+#include <liburing.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -9,10 +10,17 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 namespace understudy::os {
 
 namespace {
+
+int with_errno(int result) noexcept {
+  if (result >= 0) return result;
+  errno = -result;
+  return -1;
+}
 
 // open, openat, fcntl and ioctl take their last argument by `...`, which a
 // function pointer cannot name. userfaultfd has no function; process_vm_writev
@@ -27,6 +35,8 @@ constinit const Calls kSystemCalls = {
     .pwrite = ::pwrite,
     .fsync = ::fsync,
     .sync_file_range = ::sync_file_range,
+    .fadvise = [](int fd, off_t offset, off_t nbytes,
+                  int advice) { return with_errno(-::posix_fadvise(fd, offset, nbytes, advice)); },
     .fallocate = ::fallocate,
     .ftruncate = ::ftruncate,
     .fstat = ::fstat,
@@ -58,6 +68,12 @@ constinit const Calls kSystemCalls = {
           return static_cast<ssize_t>(
               syscall(SYS_process_vm_writev, getpid(), from, 1UL, to, 1UL, 0UL));
         },
+    .uring_open = [](unsigned depth,
+                     io_uring* ring) { return with_errno(io_uring_queue_init(depth, ring, 0)); },
+    .uring_submit = [](io_uring* ring) { return with_errno(io_uring_submit(ring)); },
+    .uring_wait = [](io_uring* ring,
+                     io_uring_cqe** done) { return with_errno(io_uring_wait_cqe(ring, done)); },
+    .uring_result = [](const io_uring_cqe* done) -> ssize_t { return with_errno(done->res); },
 };
 
 constinit std::atomic<const Calls*> table = &kSystemCalls;

@@ -11,6 +11,9 @@
 
 #include <cstddef>
 
+struct io_uring;  // liburing's, which only those who call it include
+struct io_uring_cqe;
+
 namespace understudy::os {
 
 /// Each member is the call of its name: the same arguments, result and errno.
@@ -22,6 +25,7 @@ struct Calls {
   ssize_t (*pwrite)(int fd, const void* bytes, std::size_t nbytes, off_t offset);
   int (*fsync)(int fd);
   int (*sync_file_range)(int fd, off_t offset, off_t nbytes, unsigned flags);
+  int (*fadvise)(int fd, off_t offset, off_t nbytes, int advice);
   int (*fallocate)(int fd, int mode, off_t offset, off_t nbytes);
   int (*ftruncate)(int fd, off_t nbytes);
   int (*fstat)(int fd, struct stat* out);
@@ -49,6 +53,11 @@ struct Calls {
   ssize_t (*write)(int fd, const void* bytes, std::size_t nbytes);
   /// process_vm_writev into this process itself, one run each.
   ssize_t (*write_own_memory)(const struct iovec* from, const struct iovec* to);
+  // liburing's, with -1 and errno where it gives a negative number.
+  int (*uring_open)(unsigned depth, struct io_uring* ring);  ///< io_uring_queue_init
+  int (*uring_submit)(struct io_uring* ring);
+  int (*uring_wait)(struct io_uring* ring, struct io_uring_cqe** done);
+  ssize_t (*uring_result)(const struct io_uring_cqe* done);  ///< of the write that has ended
 };
 
 /// The table in use.

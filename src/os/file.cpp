@@ -7,16 +7,9 @@
 #include "os/calls.h"
 #include "os/failure.h"
 #include "os/stat.h"
+#include "os/write_progress.h"
 
 namespace understudy::os {
-
-namespace {
-
-// Direct I/O goes in these steps. No disk in use has larger blocks; one that
-// has refuses the first write, and the file is then written through the cache.
-constexpr std::uint64_t kDirectUnit = 4096;
-
-}  // namespace
 
 File::~File() {
   if (is_open()) calls().close(fd_);
@@ -74,31 +67,30 @@ void File::read_at(std::uint64_t offset, std::span<std::byte> out) const {
 }
 
 void File::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
-  const std::uint64_t unit = is_direct_ ? kDirectUnit : 1;
-  // A direct write that stops inside a unit begins it again. A file system that
-  // never gets past it must not hold us for ever.
-  constexpr int kMaxVainWrites = 8;
-  int vain_writes = 0;
-  std::uint64_t done = 0;
-  while (done < bytes.size()) {
-    const auto count = uninterrupted([&] {
-      return calls().pwrite(fd_, bytes.data() + done, bytes.size() - done,
-                            static_cast<off_t>(offset + done));
-    });
-    if (count < 0) fail_call("write", name_, errno);
-    const std::uint64_t whole = static_cast<std::uint64_t>(count) / unit * unit;
-    vain_writes = whole == 0 ? vain_writes + 1 : 0;
-    if (count == 0 || vain_writes == kMaxVainWrites) {
-      fail(ErrorCode::io, "cannot write {}: the system took {} of {} bytes at offset {}", name_,
-           count, bytes.size() - done, offset + done);
-    }
-    done += whole;
+  WriteProgress progress(*this, offset, bytes);
+  while (!progress.is_whole()) {
+    const auto rest = progress.rest();
+    const auto count =
+        calls().pwrite(fd_, rest.data(), rest.size(), static_cast<off_t>(progress.offset()));
+    progress.advance(count, errno);
   }
 }
 
 void File::begin_write_back(std::uint64_t offset, std::uint64_t nbytes) const noexcept {
   calls().sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(nbytes),
                           SYNC_FILE_RANGE_WRITE);
+}
+
+void File::finish_write_back(std::uint64_t offset, std::uint64_t nbytes) const {
+  const auto begin = static_cast<off_t>(offset);
+  const auto length = static_cast<off_t>(nbytes);
+  constexpr unsigned kAll =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  if (uninterrupted([&] { return calls().sync_file_range(fd_, begin, length, kAll); }) != 0) {
+    if (errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL) return;  // fsync will do
+    fail_call("write back", name_, errno);
+  }
+  calls().fadvise(fd_, begin, length, POSIX_FADV_DONTNEED);  // a courtesy
 }
 
 bool File::reserve(std::uint64_t nbytes) const {

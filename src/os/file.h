@@ -13,6 +13,11 @@
 
 namespace understudy::os {
 
+/// What direct I/O wants of memory, offsets and lengths. No disk in use has
+/// larger blocks; one that has refuses the first write, and the file is then
+/// written through the cache.
+inline constexpr std::uint64_t kDirectUnit = 4096;
+
 /// What a file or a name is.
 struct FileInfo {
   enum class Type { file, directory, link, other };
@@ -41,6 +46,7 @@ class File {
   static File open(const std::filesystem::path& path);
 
   bool is_open() const noexcept { return fd_ >= 0; }
+  bool is_direct() const noexcept { return is_direct_; }
   int fd() const noexcept { return fd_; }
   const std::string& name() const noexcept { return name_; }
 
@@ -52,6 +58,9 @@ class File {
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) const;
   /// Asks the kernel to begin writing these bytes to the disk. Best effort.
   void begin_write_back(std::uint64_t offset, std::uint64_t nbytes) const noexcept;
+  /// Waits until these bytes are written back, and has the page cache let them
+  /// go. Throws what the write-back met: fsync would not tell it again.
+  void finish_write_back(std::uint64_t offset, std::uint64_t nbytes) const;
   /// Reserves space; false when the file system cannot. Error(no_space) when
   /// there is not enough.
   bool reserve(std::uint64_t nbytes) const;

@@ -2,11 +2,10 @@
 // 1. One pass over the state gives its structure and the bytes of its blobs.
 // 2. The plan is reused when the structure is the last one's; else a new one
 //    is made. The tree, which holds the scalars, is written anew each time.
-// 3. An image is leased. Its first bytes, the header's length, are zeroed: an
-//    unfinished image is not a safetensors file.
-// 4. The data section is filled: by all threads, before the call returns, after
-//    the pages of a new image are made; or what can be protected behind its back
-//    (overlapped.h), and the rest at once.
+// 3. An image is leased, and its pages are made if it is new. Its first bytes, the
+//    header's length, are zeroed: an unfinished image is not a safetensors file.
+// 4. The data section is filled: by all threads, before the call returns; or what
+//    can be protected behind its back (overlapped.h), and the rest at once.
 // The header is written when the snapshot is written: it holds the checksums.
 #include "understudy/stager.h"
 
@@ -117,8 +116,7 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
   const auto lease = contents.image =
       pool_.lease(layout->file_nbytes(), options_.when_busy, waited_s);
   auto& image = *lease;
-  // A copier behind the call makes pages as it goes, but cannot pin them.
-  if (image.is_pinned()) image.prepare(workers_);
+  image.prepare(workers_);
   std::memset(image.data(), 0, format::kPrefixNbytes);
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
   image.layout_id = plan.layout_id;
@@ -154,10 +152,7 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
                                finish(failure_of(flight, watched.lock().get(), *layout, data));
                              }},
                         waited_s);
-  if (!begun.is_under_way) {
-    image.prepare(workers_);
-    plan.transfer.fill_all(data, !is_zeroed, workers_);
-  }
+  if (!begun.is_under_way) plan.transfer.fill_all(data, !is_zeroed, workers_);
   {
     std::lock_guard lock(ticket->mutex);
     ticket->metrics.nbytes = end;

@@ -1,117 +1,129 @@
-// Steps 1 to 3 of the commit protocol (docs/commit.md) for one file.
+// Steps 1 to 3 of the commit protocol (docs/commit.md) for one file, and the
+// choice of who carries them out.
 #include "store/writer.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 #include <vector>
 
-#include "base/checked.h"
 #include "base/error.h"
-#include "base/worker_pool.h"
-#include "format/hash.h"
 #include "format/integrity.h"
+#include "os/system.h"
+#include "store/block_writer.h"
+#include "store/names.h"
 
 namespace understudy::store {
 
 namespace {
 
-// What direct I/O wants of memory, offsets and lengths. The header is a
-// multiple of it, so blocks begin on one.
-constexpr std::uint64_t kUnit = 4096;
+// Two threads gather and take checksums faster than the disks of today write;
+// more would only take cores from the trainer.
+constexpr int kRingThreads = 2;
 
-struct FreeMemory {
-  void operator()(std::byte* memory) const noexcept { std::free(memory); }
-};
+constexpr const char* kNoDirect = "the file system refuses direct I/O";
 
-/// One block of memory for a worker, from the first time it is asked for. Only
-/// what is filled takes real memory.
-class Scratch {
- public:
-  std::span<std::byte> get() {
-    if (!memory_) {
-      memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kUnit, format::kBlockNbytes)));
-      if (!memory_) {
-        fail(ErrorCode::no_space, "cannot write: no memory for a buffer of {} bytes",
-             format::kBlockNbytes);
-      }
-    }
-    return {memory_.get(), format::kBlockNbytes};
+const char* name_of(WriterChoice choice) noexcept {
+  switch (choice) {
+    case WriterChoice::automatic: return "auto";
+    case WriterChoice::io_uring: return "io_uring";
+    case WriterChoice::threads: return "threads";
+    case WriterChoice::buffered: return "buffered";
   }
+  return "";
+}
 
- private:
-  std::unique_ptr<std::byte, FreeMemory> memory_;
-};
-
+/// A file, who writes it, and the reasons.
 struct Output {
   os::File file;
-  bool is_direct = false;
+  BlockWriter* blocks = nullptr;
   std::string writer;
 };
 
-Output create_output(const os::Directory& directory, const std::string& name) {
-  if (auto file = directory.create(name, /*direct=*/true)) {
-    return {std::move(*file), true, "direct"};
-  }
-  return {std::move(*directory.create(name)), false,
-          "buffered (the file system refuses direct I/O)"};
-}
-
-void add(std::atomic<std::uint64_t>* done, std::uint64_t nbytes) noexcept {
-  if (done) done->fetch_add(nbytes, std::memory_order_relaxed);
-}
-
-void write_bytes(const Output& out, std::uint64_t offset, std::span<const std::byte> bytes) {
-  out.file.write_at(offset, bytes);
-  // So that fsync at the end finds little left to do.
-  if (!out.is_direct) out.file.begin_write_back(offset, bytes.size());
-}
-
-/// Writes one block and returns its checksum.
-std::uint64_t write_block(const Output& out, ShardSource& source, std::uint64_t index,
-                          std::span<std::byte> scratch) {
-  const std::span<const std::byte> bytes = source.block(index, scratch);
-  const std::uint64_t checksum = format::hash64(bytes);
-  const std::uint64_t padded =
-      out.is_direct ? round_up<std::uint64_t>(bytes.size(), kUnit) : bytes.size();
-  if (bytes.data() == scratch.data()) {
-    std::memset(scratch.data() + bytes.size(), 0, padded - bytes.size());
-  }  // else the source has zeros there
-  write_bytes(out, source.header_nbytes() + index * format::kBlockNbytes, {bytes.data(), padded});
-  return checksum;
-}
-
 /// By way of scratch: the header need not lie as direct I/O wants it.
-void write_header(const Output& out, std::span<const std::byte> header,
-                  std::span<std::byte> scratch) {
-  for (std::uint64_t begin = 0; begin < header.size(); begin += scratch.size()) {
-    const auto part = header.subspan(begin, std::min(scratch.size(), header.size() - begin));
-    std::memcpy(scratch.data(), part.data(), part.size());
-    write_bytes(out, begin, scratch.first(part.size()));
+void write_header(const os::File& file, std::span<const std::byte> header, Scratch& scratch,
+                  const Flow& flow) {
+  const auto room = scratch.get();
+  for (std::uint64_t begin = 0; begin < header.size(); begin += room.size()) {
+    const auto part = header.subspan(begin, std::min(room.size(), header.size() - begin));
+    std::memcpy(room.data(), part.data(), part.size());
+    flow.pace.wait(part.size());
+    file.write_at(begin, room.first(part.size()));
+    flow.add(part.size());
   }
 }
 
 }  // namespace
 
 struct Writer::State {
-  State(int threads, bool low_priority)
-      : pool("us-write", threads, low_priority),
-        scratch(static_cast<std::size_t>(pool.threads())) {}
+  explicit State(const WriterOptions& options) : options(options), pace(options.max_rate) {}
 
-  WorkerPool pool;
-  std::vector<Scratch> scratch;  ///< one a worker
+  Output open_output(const os::Directory& directory, const std::string& name);
+  BlockWriter* ring();
+  BlockWriter* threads();
+
+  const WriterOptions options;
+  Pace pace;
+  Scratch header_scratch;
+  // Made at first need.
+  std::unique_ptr<BlockWriter> ring_writer;
+  std::unique_ptr<BlockWriter> thread_writer;
+  std::string ring_refusal;  ///< not asked again
 };
 
-Writer::Writer(int threads, bool low_priority)
-    : state_(std::make_unique<State>(threads > 0 ? threads : kDeviceDepth, low_priority)) {}
+BlockWriter* Writer::State::ring() {
+  if (!ring_writer && ring_refusal.empty()) {
+    const int threads =
+        options.threads > 0 ? options.threads : std::min(kRingThreads, os::usable_cores());
+    ring_writer = make_ring_writer(threads, options.low_priority, ring_refusal);
+  }
+  return ring_writer.get();
+}
+
+BlockWriter* Writer::State::threads() {
+  if (!thread_writer) {
+    thread_writer = make_thread_writer(options.threads > 0 ? options.threads : kDeviceDepth,
+                                       options.low_priority);
+  }
+  return thread_writer.get();
+}
+
+Output Writer::State::open_output(const os::Directory& directory, const std::string& name) {
+  const WriterChoice choice = options.choice;
+  const auto refuse = [&](const std::string& why) {
+    fail(ErrorCode::unsupported, "the writer '{}' cannot write to {}: {}", name_of(choice),
+         directory.name(), why);
+  };
+  if (choice == WriterChoice::io_uring && !ring()) refuse(ring_refusal);
+  if (choice != WriterChoice::buffered) {
+    if (auto file = directory.create(name, /*direct=*/true)) {
+      if (choice == WriterChoice::threads) return {std::move(*file), threads(), "threads"};
+      if (BlockWriter* writer = ring()) return {std::move(*file), writer, "io_uring"};
+      return {std::move(*file), threads(), "threads; io_uring: " + ring_refusal};
+    }
+    if (choice != WriterChoice::automatic) refuse(kNoDirect);
+  }
+  std::string writer = "buffered";
+  if (choice == WriterChoice::automatic) {
+    writer += std::string("; io_uring, threads: ") + kNoDirect;
+  }
+  return {std::move(*directory.create(name)), threads(), std::move(writer)};
+}
+
+Writer::Writer(const WriterOptions& options) {
+  if (options.max_rate != 0 && options.max_rate < kMinRate) {
+    fail(ErrorCode::invalid, "max_write_rate must be at least {} bytes a second, not {}", kMinRate,
+         options.max_rate);
+  }
+  state_ = std::make_unique<State>(options);
+}
 
 Writer::~Writer() = default;
 
 Written Writer::write(const os::Directory& directory, const std::string& name, ShardSource& source,
                       std::atomic<std::uint64_t>* done, const std::function<void()>& created) {
   const std::uint64_t nbytes = source.header_nbytes() + source.data_nbytes();
-  Output out = create_output(directory, name);
+  Output out = state_->open_output(directory, name);
   if (created) created();
 
   // 1. Reserve, so that a full disk is known before anything is written.
@@ -122,20 +134,30 @@ Written Writer::write(const os::Directory& directory, const std::string& name, S
   // 2. Write: the blocks in any order, then the header, which needs their
   // checksums. Until then the file begins with zeros and is no safetensors file.
   std::vector<std::uint64_t> checksums(format::block_count(source.data_nbytes()));
-  state_->pool.run(checksums.size(), [&](std::uint64_t index, int worker) {
-    const auto scratch = state_->scratch[static_cast<std::size_t>(worker)].get();
-    checksums[index] = write_block(out, source, index, scratch);
-    add(done, std::min(format::kBlockNbytes, source.data_nbytes() - index * format::kBlockNbytes));
-  });
+  const Flow flow{state_->pace, done};
+  try {
+    out.blocks->write(out.file, source, checksums, flow);
+  } catch (...) {
+    // A ring that failed is not used again; the next file gets new ones.
+    state_->ring_writer.reset();
+    throw;
+  }
   Written written{.nbytes = nbytes, .digest = {}, .writer = out.writer};
-  write_header(out, source.seal(checksums, written.digest), state_->scratch[0].get());
-  add(done, source.header_nbytes());
+  write_header(out.file, source.seal(checksums, written.digest), state_->header_scratch, flow);
   out.file.resize(nbytes);
 
   // 3. fsync.
   out.file.sync();
   out.file.close();
   return written;
+}
+
+std::string name_writer(const os::Directory& directory, const WriterOptions& options) {
+  const std::string name = marked_name(".understudy-probe", kTemporary);
+  Writer::State state(options);
+  const Output out = state.open_output(directory, name);
+  directory.remove_file(name);
+  return out.writer;
 }
 
 }  // namespace understudy::store

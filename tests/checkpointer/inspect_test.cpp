@@ -293,7 +293,7 @@ TEST_F(InspectTest, DoctorFillsEveryRow) {
     EXPECT_NE(probe.detail, "") << probe.name;
     EXPECT_NE(probe.cost, "") << probe.name;
   }
-  EXPECT_THAT(names, ElementsAre("huge pages", "userfaultfd", "io_uring", "direct I/O",
+  EXPECT_THAT(names, ElementsAre("huge pages", "userfaultfd", "io_uring", "direct I/O", "writer",
                                  "shared memory", "CUDA", "cores", "memory"));
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 1) << "it leaves no file";
   expect_error(ErrorCode::not_found, "nowhere", [&] { doctor(folder_.path() / "nowhere"); });

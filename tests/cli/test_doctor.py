@@ -9,6 +9,7 @@ NAMES = [
     "userfaultfd",
     "io_uring",
     "direct I/O",
+    "writer",
     "shared memory",
     "CUDA",
     "cores",
@@ -25,6 +26,20 @@ def test_json(cli: Cli, tmp_path: Path) -> None:
         assert probe["detail"]
         assert probe["cost"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_writer_is_named_with_reasons(cli: Cli, tmp_path: Path) -> None:
+    def find(folder: Path | str) -> dict[str, str]:
+        probes = cli("doctor", folder, "--json").json["probes"]
+        (found,) = [probe for probe in probes if probe["name"] == "writer"]
+        return found
+
+    found = find(tmp_path)
+    assert found["detail"].split(";")[0] in ("io_uring", "threads", "buffered")
+    assert found["is_available"] == (not found["detail"].startswith("buffered"))
+    nowhere = find("/proc")
+    assert not nowhere["is_available"]
+    assert "/proc" in nowhere["detail"]
 
 
 def test_text(cli: Cli, tmp_path: Path) -> None:

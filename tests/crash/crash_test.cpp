@@ -68,7 +68,7 @@ std::int64_t read_seed(const fs::path& step) {
   };
   try {
     const auto lock = lock_folder(directory);
-    Writer writer(2);
+    Writer writer({.threads = 2});
     for (;; ++seed) {
       const bool overwrite = seed % 3 == 0 && step > 0;
       if (!overwrite) ++step;

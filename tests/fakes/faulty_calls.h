@@ -20,8 +20,8 @@ enum class FaultMode {
   none,              ///< only count
   fail,              ///< the call is not made, and fails
   fail_after_doing,  ///< the call is made, and said to fail
-  short_count,       ///< pread and pwrite say that half was done
-  zero_count,        ///< pread and pwrite do nothing and say 0
+  short_count,       ///< pread, pwrite and uring_result say that half was done
+  zero_count,        ///< pread and pwrite do nothing and say 0; uring_result says 0
   exit,              ///< the process ends before the call
 };
 
@@ -153,6 +153,7 @@ inline const os::Calls& faulty_table() {
       .pwrite = faulty<&Calls::pwrite>("pwrite"),
       .fsync = faulty<&Calls::fsync>("fsync"),
       .sync_file_range = faulty<&Calls::sync_file_range>("sync_file_range"),
+      .fadvise = faulty<&Calls::fadvise>("fadvise"),
       .fallocate = faulty<&Calls::fallocate>("fallocate"),
       .ftruncate = faulty<&Calls::ftruncate>("ftruncate"),
       .fstat = faulty<&Calls::fstat>("fstat"),
@@ -179,6 +180,10 @@ inline const os::Calls& faulty_table() {
       .read = faulty<&Calls::read>("read"),
       .write = faulty<&Calls::write>("write"),
       .write_own_memory = faulty<&Calls::write_own_memory>("write_own_memory"),
+      .uring_open = faulty<&Calls::uring_open>("uring_open"),
+      .uring_submit = faulty<&Calls::uring_submit>("uring_submit"),
+      .uring_wait = faulty<&Calls::uring_wait>("uring_wait"),
+      .uring_result = faulty<&Calls::uring_result>("uring_result"),
   };
   return table;
 }

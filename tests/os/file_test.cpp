@@ -130,8 +130,23 @@ TEST_F(FileTest, ErrnoBecomesACode) {
     const std::string message = expect_error(code, "cannot write " + (folder_ / "a").string(),
                                              [&] { file.write_at(0, bytes_of("hello")); });
     EXPECT_NE(message.find(strerror(error)), std::string::npos) << message;
-    EXPECT_EQ(faults.count(), 1);
+    EXPECT_EQ(faults.count(), error == EAGAIN ? 8 : 1);  // what must wait is asked again
   }
+}
+
+TEST_F(FileTest, FailedWriteBackIsToldWhereItIsWaitedFor) {
+  const File file = create("a");
+  file.write_at(0, bytes_of("hello"));
+  {
+    const FaultyCalls faults({.mode = FaultMode::fail, .error = EIO, .call = "sync_file_range"});
+    file.begin_write_back(0, 5);  // only asks
+    expect_error(ErrorCode::io, "cannot write back " + (folder_ / "a").string(),
+                 [&] { file.finish_write_back(0, 5); });
+    EXPECT_EQ(faults.count(), 2);
+  }
+  const FaultyCalls faults({.mode = FaultMode::fail, .error = ENOSYS, .call = "sync_file_range"});
+  file.finish_write_back(0, 5);  // fsync will do
+  EXPECT_TRUE(faults.was_reached());
 }
 
 TEST_F(FileTest, FailedSyncIsNotTriedAgain) {

@@ -26,7 +26,7 @@ using testing::ElementsAre;
 class CommitFile : public testing::Test {
  protected:
   Written commit(const fs::path& path, unsigned seed = 1) {
-    Writer writer(1);
+    Writer writer({.threads = 1});
     fakes::Shard shard = fakes::small_shard(seed);
     return commit_file(path, shard, writer);
   }

@@ -47,6 +47,7 @@ struct Scenario {
   os::Calls calls = fast_calls();
   std::int64_t step = 3;
   CommitOptions options = {};
+  WriterChoice writer = WriterChoice::automatic;
   void (*prepare)(const RunFolder&) = [](const RunFolder&) {};
 };
 
@@ -79,6 +80,8 @@ std::vector<Scenario> scenarios() {
   all.push_back({.name = "Buffered"});
   all.back().calls.openat = refuse_direct;
   all.back().calls.fallocate = refuse_reserve;
+  all.push_back({.name = "Threads", .writer = WriterChoice::threads});
+  all.push_back({.name = "AskedToBuffer", .writer = WriterChoice::buffered});
   all.push_back({.name = "Keep", .options = {.overwrite = false, .keep = 1}});
   all.push_back({.name = "Leftovers", .prepare = add_leftovers});
   all.push_back({.name = "Overwrite", .step = 2, .options = {.overwrite = true, .keep = 5}});
@@ -91,7 +94,7 @@ std::vector<Scenario> scenarios() {
 class EveryCall : public testing::TestWithParam<Scenario> {
  protected:
   static std::unique_ptr<RunFolder> prepare() {
-    auto run = std::make_unique<RunFolder>(fakes::memory_folder());
+    auto run = std::make_unique<RunFolder>(fakes::memory_folder(), GetParam().writer);
     fs::copy(prepared_folder(), run->path(), fs::copy_options::recursive);
     GetParam().prepare(*run);
     return run;

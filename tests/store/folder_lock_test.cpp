@@ -136,7 +136,7 @@ TEST(FolderLock, ForkedChildHasAnInertOne) {
   auto lock = lock_folder(run.path());
   const pid_t me = getpid();
   EXPECT_EQ(in_child([&] {
-              Writer writer(1);
+              Writer writer({.threads = 1});
               fakes::Shard shard = fakes::small_shard(1);
               try {
                 commit_step(*lock, 1, shard, "null", writer, {});

@@ -21,8 +21,9 @@ inline constexpr const char* kShardName = "shard-00000-of-00001.safetensors";
 
 class RunFolder {
  public:
-  explicit RunFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path())
-      : folder_(parent) {}
+  explicit RunFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path(),
+                     WriterChoice choice = WriterChoice::automatic)
+      : folder_(parent), choice_(choice) {}
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
@@ -30,7 +31,8 @@ class RunFolder {
   /// Commits one small step whose bytes come from `seed`.
   Committed commit(std::int64_t step, unsigned seed, const CommitOptions& options = {}) {
     const auto lock = lock_folder(path_);
-    Writer writer(1);  // one thread: the order of calls is always the same
+    // One thread: the order of calls is always the same.
+    Writer writer({.threads = 1, .choice = choice_});
     fakes::Shard shard = fakes::small_shard(seed);
     return commit_step(*lock, step, shard, "null", writer, options);
   }
@@ -68,6 +70,7 @@ class RunFolder {
 
  private:
   fakes::TemporaryFolder folder_;
+  WriterChoice choice_;
   std::filesystem::path path_ = folder_.path();
 };
 

@@ -1,0 +1,76 @@
+#include "checkpointer/save_queue.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+
+namespace understudy {
+
+bool SaveQueue::has(std::int64_t step) const {
+  std::lock_guard lock(mutex_);
+  return steps_.contains(step);
+}
+
+bool SaveQueue::has_free_image() const {
+  std::lock_guard lock(mutex_);
+  return steps_.size() < static_cast<std::size_t>(images_);
+}
+
+void SaveQueue::push(const std::shared_ptr<SaveJob>& job) {
+  std::lock_guard lock(mutex_);
+  steps_.insert(job->step);
+  auto place = waiting_.end();
+  if (job->urgent) {
+    place = std::ranges::find_if(waiting_, [](const auto& other) { return !other->urgent; });
+  }
+  waiting_.insert(place, job);
+}
+
+std::shared_ptr<SaveJob> SaveQueue::begin_next() {
+  std::lock_guard lock(mutex_);
+  if (waiting_.empty()) return nullptr;
+  auto job = std::move(waiting_.front());
+  waiting_.pop_front();
+  return job;
+}
+
+// The image and the lock are free before anybody is told that the save has ended.
+void SaveQueue::release(SaveJob& job) {
+  job.capturing.reset();
+  job.lock.reset();
+  std::lock_guard lock(mutex_);
+  steps_.erase(steps_.find(job.step));
+}
+
+void SaveQueue::end(SaveJob& job, std::exception_ptr failure) {
+  release(job);
+  if (failure) {
+    job.ticket->set_failed(std::move(failure));
+  } else {
+    job.ticket->set_done();
+  }
+}
+
+void SaveQueue::drop_waiting(std::int64_t urgent_step) {
+  std::deque<std::shared_ptr<SaveJob>> dropped;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& job : std::exchange(waiting_, {})) (job->urgent ? waiting_ : dropped).push_back(job);
+  }
+  for (const auto& job : dropped) {
+    {
+      // Who asked for the urgent save has asked for this: no later call throws it.
+      std::lock_guard lock(job->ticket->mutex);
+      job->ticket->is_seen = true;
+    }
+    end(*job, std::make_exception_ptr(Error(
+                  ErrorCode::busy,
+                  format_text("step {} was not saved: it had not begun when the urgent save of "
+                              "step {} took its place",
+                              job->step, urgent_step))));
+  }
+}
+
+}  // namespace understudy

@@ -1,0 +1,60 @@
+// Saves that wait for their turn to be persisted.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "base/ticket.h"
+#include "stage/snapshot.h"
+#include "store/commit.h"
+
+namespace understudy {
+
+struct SaveJob {
+  std::shared_ptr<TicketState> ticket;
+  std::shared_ptr<std::optional<std::filesystem::path>> result;
+  std::shared_ptr<Capturing> capturing;  ///< that may be under way
+  std::int64_t step;
+  std::string metadata;
+  bool overwrite;
+  bool urgent;
+  std::shared_ptr<store::FolderLock> lock;
+};
+
+/// Urgent ones first, else in the order of the calls. Thread-safe.
+class SaveQueue {
+ public:
+  explicit SaveQueue(int images) : images_(images) {}
+
+  /// True while a save of `step` waits or is being persisted.
+  bool has(std::int64_t step) const;
+  /// False while every image belongs to a save that waits or is being persisted.
+  bool has_free_image() const;
+
+  void push(const std::shared_ptr<SaveJob>& job);
+  /// The next to be persisted; null when none waits.
+  std::shared_ptr<SaveJob> begin_next();
+  /// Ends what `begin_next` gave: well, or with `failure`.
+  void end(SaveJob& job, std::exception_ptr failure);
+  /// Drops those that wait and are not urgent, in favour of `urgent_step`. What
+  /// is being persisted goes on: it will soon be done, and is the newest that a
+  /// crash would leave.
+  void drop_waiting(std::int64_t urgent_step);
+
+ private:
+  void release(SaveJob& job);
+
+  const int images_;
+  mutable std::mutex mutex_;
+  std::multiset<std::int64_t> steps_;  ///< of jobs that have an image
+  std::deque<std::shared_ptr<SaveJob>> waiting_;
+};
+
+}  // namespace understudy

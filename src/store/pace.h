@@ -1,0 +1,42 @@
+// Not faster than was asked for.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+
+namespace understudy::store {
+
+/// Books bytes against a rate. Thread-safe.
+class Pace {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// `rate` in bytes a second; 0: no limit.
+  explicit Pace(std::uint64_t rate) noexcept : rate_(rate) {}
+
+  /// When `nbytes` more may go, so that no more than the rate has gone at any
+  /// moment since a pause.
+  Clock::time_point book(std::uint64_t nbytes, Clock::time_point now);
+
+  /// Books and waits until then.
+  void wait(std::uint64_t nbytes);
+
+ private:
+  const std::uint64_t rate_;
+  std::mutex mutex_;
+  Clock::time_point free_at_{};
+};
+
+/// What a writer owes to others while it writes.
+struct Flow {
+  Pace& pace;
+  std::atomic<std::uint64_t>* done;  ///< counts bytes; null: nobody asks
+
+  void add(std::uint64_t nbytes) const noexcept {
+    if (done) done->fetch_add(nbytes, std::memory_order_relaxed);
+  }
+};
+
+}  // namespace understudy::store
