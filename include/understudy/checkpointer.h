@@ -45,6 +45,7 @@ struct Checkpoint {
   Value state;
   Value metadata;      ///< a dict, or none
   std::string source;  ///< "disk" or "memory"
+  std::string reader;  ///< how its bytes were read, and why so
 };
 
 enum class OnDamage { error, previous };
@@ -62,6 +63,7 @@ struct ResumeReport {
   };
   std::int64_t step = 0;
   std::string source;
+  std::string reader;  ///< how its bytes were read, and why so
   std::vector<Skipped> skipped;
 };
 

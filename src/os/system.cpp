@@ -62,15 +62,6 @@ std::vector<std::string> control_groups() {
   return groups;
 }
 
-void require_memory(const char* what, std::uint64_t nbytes) {
-  const auto available = available_memory();
-  if (nbytes > available) {
-    fail(ErrorCode::no_space,
-         "{} of {} bytes does not fit into memory: {} bytes are available, {} are missing", what,
-         nbytes, available, nbytes - available);
-  }
-}
-
 }  // namespace
 
 int usable_cores() {
@@ -103,6 +94,15 @@ std::uint64_t available_memory() {
     available = std::min(available, *limit - std::min(*limit, held));
   }
   return available;
+}
+
+void require_memory(const char* what, std::uint64_t nbytes) {
+  const auto available = available_memory();
+  if (nbytes > available) {
+    fail(ErrorCode::no_space,
+         "{} of {} bytes does not fit into memory: {} bytes are available, {} are missing", what,
+         nbytes, available, nbytes - available);
+  }
 }
 
 SharedMapping::SharedMapping(std::uint64_t nbytes) : nbytes_(nbytes) {

@@ -14,6 +14,10 @@ int usable_cores();
 /// group's, whichever is less.
 std::uint64_t available_memory();
 
+/// Throws Error(no_space), naming `what` ("an image") and how much is missing,
+/// when `nbytes` cannot be had.
+void require_memory(const char* what, std::uint64_t nbytes);
+
 /// Shared anonymous memory with a descriptor: the ground of an image. Space is
 /// reserved before it is mapped. The mapping is not inherited by forked
 /// children.
