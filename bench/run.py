@@ -29,6 +29,9 @@ _TARGETS = [
     Target("drop-in large tensors, first shared", drop_in.OURS_SHARED, drop_in.PEER_SHARED, 3.0),
     Target("save, durable", save.OURS_STEP, save.TORCH, 1.0),
     Target("resume in place, warm page cache", restore.OURS, restore.TORCH, 1.0),
+    Target("resume in place, warm page cache", restore.OURS, restore.SAFETENSORS, 0.8),
+    Target("resume in place, cold page cache", restore.OURS, restore.TORCH, 2.0),
+    Target("resume in place, cold page cache", restore.OURS, restore.SAFETENSORS, 1.0),
 ]
 # The state itself, two images of ours, a peer's copy and its buffers, page cache.
 _MEMORY_FACTOR = 6
@@ -66,13 +69,15 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     show(stage.bench_stage("small tensors", small, roofs, repetitions))
     show(drop_in.bench_drop_in("small tensors", small, roofs, repetitions))
     show([drop_in.bench_module(roofs, repetitions, options.small // 8)])
+    few = min(3, repetitions)  # a peer takes seconds
+    show(restore.bench_restore(" small tensors", small, folder / "small", roofs, few))
     del small
     state = states.large(int(options.gib * 2**30))
     show(stage.bench_stage("large tensors", state, roofs, repetitions))
     show(drop_in.bench_drop_in("large tensors", state, roofs, repetitions))
     show([save.bench_save(state, folder, roofs, repetitions)])
     show([save.bench_blocked(state, folder, roofs, repetitions)])
-    show(restore.bench_restore(state, folder, roofs, repetitions))
+    show(restore.bench_restore("", state, folder / "large", roofs, repetitions))
     return workloads
 
 

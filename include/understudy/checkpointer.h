@@ -96,7 +96,8 @@ class Checkpointer {
   /// verified; 2. the trees are compared and every Loadable is asked; 3. only
   /// then Loadables take their parts and tensors are overwritten. On return
   /// `state` holds the restored scalars over the same tensors. Returns nothing
-  /// when the directory has no step.
+  /// when the directory has no step. Should the file be cut or overwritten during
+  /// 3, the Error says that the state was overwritten in part.
   std::optional<std::int64_t> resume(Value& state, const ResumeOptions& options = {});
   /// What the last successful resume did.
   std::optional<ResumeReport> resumed() const;
