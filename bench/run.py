@@ -36,6 +36,9 @@ _TARGETS = [
     Target(_SAVE_LARGE, save.OURS_STEP, save.DCP, 3.0),
     Target(_SAVE_LARGE, save.OURS_STEP, save.SAFETENSORS, 2.0),
     Target("resume in place, warm page cache", restore.OURS, restore.TORCH, 1.0),
+    Target("resume in place, warm page cache", restore.OURS, restore.SAFETENSORS, 0.8),
+    Target("resume in place, cold page cache", restore.OURS, restore.TORCH, 2.0),
+    Target("resume in place, cold page cache", restore.OURS, restore.SAFETENSORS, 1.0),
 ]
 # The state itself, two images of ours, a peer's copy and its buffers, page cache; or three
 # runs of the roofs' in their place.
@@ -75,6 +78,8 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     show(drop_in.bench_drop_in("small tensors", small, roofs, repetitions))
     show([drop_in.bench_module(roofs, repetitions, options.small // 8)])
     show([save.bench_save("small tensors", small, folder, roofs, repetitions)])
+    few = min(3, repetitions)  # a peer takes seconds
+    show(restore.bench_restore(" small tensors", small, folder / "small", roofs, few))
     del small
     state = states.large(int(options.gib * 2**30))
     show(stage.bench_stage("large tensors", state, roofs, repetitions))
@@ -82,7 +87,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     show([save.bench_save("large tensors", state, folder, roofs, repetitions, each_writer=True)])
     show([save.bench_blocked(state, folder, roofs, repetitions)])
     show([beside.bench_beside(state, folder, repetitions)])
-    show(restore.bench_restore(state, folder, roofs, repetitions))
+    show(restore.bench_restore("", state, folder / "large", roofs, repetitions))
     return workloads
 
 

@@ -52,6 +52,7 @@ struct Checkpoint {
   Value state;
   Value metadata;      ///< a dict, or none
   std::string source;  ///< "disk" or "memory"
+  std::string reader;  ///< how its bytes were read, and why so
 };
 
 enum class OnDamage { error, previous };
@@ -69,6 +70,7 @@ struct ResumeReport {
   };
   std::int64_t step = 0;
   std::string source;
+  std::string reader;  ///< how its bytes were read, and why so
   std::vector<Skipped> skipped;
 };
 
@@ -104,7 +106,8 @@ class Checkpointer {
   /// verified; 2. the trees are compared and every Loadable is asked; 3. only
   /// then Loadables take their parts and tensors are overwritten. On return
   /// `state` holds the restored scalars over the same tensors. Returns nothing
-  /// when the directory has no step.
+  /// when the directory has no step. Should the file be cut or overwritten during
+  /// 3, the Error says that the state was overwritten in part.
   std::optional<std::int64_t> resume(Value& state, const ResumeOptions& options = {});
   /// What the last successful resume did.
   std::optional<ResumeReport> resumed() const;

@@ -26,7 +26,9 @@ struct LoadFileOptions {
   /// Exact names or prefixes ("model" takes "model.weight" too); empty: all.
   /// A name that matches nothing is Error(not_found).
   std::vector<std::string> names{};
-  bool mmap = false;          ///< tensors over a private copy-on-write mapping of the file
+  /// Tensors over a private copy-on-write mapping of the file, which must stay as
+  /// it is while they live: whoever touches a part that was cut off ends by a signal.
+  bool mmap = false;
   bool verify = true;         ///< check the checksums of what is read, where the file has them
   bool allow_pickle = false;  ///< else a file that carries pickled objects is Error(unsupported)
   int threads = 0;
@@ -34,7 +36,9 @@ struct LoadFileOptions {
 
 /// The state of a file. With aliasing and containers when Understudy wrote it;
 /// a flat dict for anybody else's safetensors file. With `names`, dicts keep
-/// only what was named, and containers other than dicts are taken whole.
+/// only what was named, and containers other than dicts are taken whole; only
+/// the blocks of checksums (4 MiB) that they touch are read, or without verifying
+/// only their bytes. A file that is cut meanwhile is Error(corrupt).
 Value load_file(const std::filesystem::path& path, const LoadFileOptions& options = {});
 
 }  // namespace understudy

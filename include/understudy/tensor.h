@@ -29,8 +29,8 @@ class Storage {
   Storage(std::byte* data, std::uint64_t nbytes, std::shared_ptr<void> owner)
       : data_(data), nbytes_(nbytes), owner_(std::move(owner)) {}
 
-  /// New zeroed memory, aligned to 64 bytes (to 2 MiB, in huge pages where the
-  /// machine allows, from 4 MiB up). Throws Error(no_space).
+  /// New zeroed memory, aligned to 64 bytes (to 2 MiB, so that huge pages fit,
+  /// from 4 MiB up). Throws Error(no_space).
   static std::shared_ptr<const Storage> allocate(std::uint64_t nbytes);
 
   std::byte* data() const noexcept { return data_; }

@@ -25,6 +25,7 @@ namespace {
 struct Resumed {
   std::int64_t step;
   std::string source;
+  std::string reader;
   std::vector<std::pair<std::int64_t, std::string>> skipped;
 };
 
@@ -33,6 +34,7 @@ struct PyCheckpoint {
   nb::object state;
   nb::object metadata;
   std::string source;
+  std::string reader;
 };
 
 void log_failure(const std::filesystem::path& directory, const nb::object& failure) {
@@ -138,7 +140,8 @@ class PyCheckpointer {
       return core_->restore(options);
     }();
     Builder builder({.allow_pickle = allow_pickle_});
-    return {found.step, builder.build(found.state), builder.build(found.metadata), found.source};
+    return {found.step, builder.build(found.state), builder.build(found.metadata), found.source,
+            found.reader};
   }
 
   std::optional<std::int64_t> resume(nb::handle state, nb::handle step,
@@ -163,7 +166,7 @@ class PyCheckpointer {
   std::optional<Resumed> resumed() const {
     const auto report = core_->resumed();
     if (!report) return {};
-    Resumed result{report->step, report->source, {}};
+    Resumed result{report->step, report->source, report->reader, {}};
     for (const auto& skipped : report->skipped)
       result.skipped.emplace_back(skipped.step, skipped.reason);
     return result;
@@ -220,12 +223,14 @@ void bind_results(nb::module_& m) {
       .def_ro("state", &PyCheckpoint::state)
       .def_ro("metadata", &PyCheckpoint::metadata, "What save() was given, or None.")
       .def_ro("source", &PyCheckpoint::source, "'disk' or 'memory'.")
+      .def_ro("reader", &PyCheckpoint::reader, "How its bytes were read, and why so.")
       .def("__repr__", [](const PyCheckpoint& c) {
         return fmt::format("Checkpoint(step={}, source='{}')", c.step, c.source);
       });
   nb::class_<Resumed>(m, "Resumed", "What the last resume did.")
       .def_ro("step", &Resumed::step)
       .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
+      .def_ro("reader", &Resumed::reader, "How its bytes were read, and why so.")
       .def_ro("skipped", &Resumed::skipped, "Newer steps that were damaged, each with the reason.")
       .def("__repr__", [](const Resumed& r) {
         return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source,

@@ -48,7 +48,8 @@ void bind_files(nb::module_& m) {
       "The state of a file, aliasing and containers included; a flat dict for other people's "
       "files.\n\n"
       "names: exact names or prefixes ('model' takes all below it). mmap: tensors over a private\n"
-      "copy-on-write mapping. verify: check the checksums of what is read.");
+      "copy-on-write mapping of the file, which must stay as it is meanwhile. verify: check the\n"
+      "checksums of what is read.");
 }
 
 }  // namespace understudy::python

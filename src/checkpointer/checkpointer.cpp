@@ -238,8 +238,10 @@ Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
   }
   return with_newest_whole(options.directory, folder->step, [&] {
     const auto reader = store::open_step(*folder);
-    return Checkpoint{folder->step, restore::load(reader, load, readers_),
-                      metadata_from_json(folder->manifest->metadata_json), "disk"};
+    auto loaded = restore::load(reader, load, readers_);
+    return Checkpoint{folder->step, std::move(loaded.state),
+                      metadata_from_json(folder->manifest->metadata_json), "disk",
+                      std::move(loaded.how)};
   });
 }
 
@@ -258,7 +260,8 @@ std::optional<std::int64_t> CheckpointerState::resume(Value& state, const Resume
       if (!folder) return {};
       with_newest_whole(options.directory, folder->step, [&] {
         const auto reader = store::open_step(*folder);
-        restore::resume_into(reader, state, options.allow_pickle, readers_, stager_.workers());
+        report.reader =
+            restore::resume_into(reader, state, options.allow_pickle, readers_, stager_.workers());
       });
     } catch (const DamagedStep& e) {
       if (how.on_damage == OnDamage::error || how.step) throw;

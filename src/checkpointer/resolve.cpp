@@ -91,7 +91,7 @@ Value load_mapped(const Target& target) {
   LoadFileOptions options;
   options.mmap = true;
   options.allow_pickle = true;
-  return restore::load(shard, options, readers);
+  return restore::load(shard, options, readers).state;
 }
 
 }  // namespace understudy::checkpointer

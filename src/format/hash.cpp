@@ -25,6 +25,19 @@ std::uint64_t hash64(std::span<const std::byte> bytes) noexcept {
   return chosen_hash_kernel().hash64(bytes.data(), bytes.size());
 }
 
+void Hash64::reset() noexcept {
+  static_assert(sizeof state_ == kHashStateNbytes && alignof(Hash64) == kHashStateAlignment);
+  chosen_hash_kernel().begin64(state_.data());
+}
+
+void Hash64::add(std::span<const std::byte> bytes) noexcept {
+  chosen_hash_kernel().add64(state_.data(), bytes.data(), bytes.size());
+}
+
+std::uint64_t Hash64::value() const noexcept {
+  return chosen_hash_kernel().end64(state_.data());
+}
+
 std::string hash128_hex(std::span<const std::byte> bytes) {
   const auto hash = chosen_hash_kernel().hash128(bytes.data(), bytes.size());
   return hex64(hash.high) + hex64(hash.low);

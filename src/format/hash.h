@@ -14,6 +14,18 @@ namespace understudy::format {
 /// XXH3 with 64 bits, seed 0.
 std::uint64_t hash64(std::span<const std::byte> bytes) noexcept;
 
+/// The same of bytes that come in pieces, in order.
+class Hash64 {
+ public:
+  Hash64() noexcept { reset(); }
+  void reset() noexcept;
+  void add(std::span<const std::byte> bytes) noexcept;
+  std::uint64_t value() const noexcept;
+
+ private:
+  alignas(64) std::array<std::byte, 576> state_;
+};
+
 /// XXH3 with 128 bits, seed 0, as 32 lower-case hex digits (canonical order:
 /// high half first).
 std::string hash128_hex(std::span<const std::byte> bytes);

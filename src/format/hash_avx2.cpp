@@ -26,7 +26,8 @@
 
 namespace understudy::format {
 
-const HashKernel kAvx2Kernel{"avx2", hash64_here, hash128_here};
+const HashKernel kAvx2Kernel{"avx2",       hash64_here, hash128_here,
+                             begin64_here, add64_here,  end64_here};
 
 }  // namespace understudy::format
 

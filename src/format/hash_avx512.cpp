@@ -33,7 +33,8 @@
 
 namespace understudy::format {
 
-const HashKernel kAvx512Kernel{"avx512", hash64_here, hash128_here};
+const HashKernel kAvx512Kernel{"avx512",     hash64_here, hash128_here,
+                               begin64_here, add64_here,  end64_here};
 
 }  // namespace understudy::format
 

@@ -16,7 +16,15 @@ struct HashKernel {
   const char* name;
   std::uint64_t (*hash64)(const void* bytes, std::size_t nbytes);
   Hash128 (*hash128)(const void* bytes, std::size_t nbytes);
+  // The 64-bit hash of bytes that come in pieces. `state` is kHashStateNbytes of
+  // memory, aligned to kHashStateAlignment.
+  void (*begin64)(void* state);
+  void (*add64)(void* state, const void* bytes, std::size_t nbytes);
+  std::uint64_t (*end64)(const void* state);
 };
+
+inline constexpr std::size_t kHashStateNbytes = 576;
+inline constexpr std::size_t kHashStateAlignment = 64;
 
 extern const HashKernel kPlainKernel;  ///< what the compiler's target has: SSE2, NEON, or none
 #if defined(__x86_64__)

@@ -12,6 +12,7 @@ constexpr const char* kName = XXH_VECTOR == XXH_AVX512 ? "avx512"
 
 }  // namespace
 
-const HashKernel kPlainKernel{kName, hash64_here, hash128_here};
+const HashKernel kPlainKernel{kName,        hash64_here, hash128_here,
+                              begin64_here, add64_here,  end64_here};
 
 }  // namespace understudy::format

@@ -1,6 +1,10 @@
 #include "os/file.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <utility>
 
 #include "base/error.h"
@@ -51,19 +55,54 @@ FileInfo File::info() const {
 }
 
 void File::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  // "Not now" is no answer for a plain file, but some file systems give it. One
+  // that gives no other must not hold us for ever.
+  constexpr int kMaxVainReads = 100;
+  int vain_reads = 0;
   std::uint64_t done = 0;
   while (done < out.size()) {
     const auto count = uninterrupted([&] {
       return calls().pread(fd_, out.data() + done, out.size() - done,
                            static_cast<off_t>(offset + done));
     });
-    if (count < 0) fail_call("read", name_, errno);
+    if (count < 0) {
+      if (errno == EAGAIN && ++vain_reads < kMaxVainReads) {
+        sched_yield();
+        continue;
+      }
+      fail_call(fmt::format("read bytes {} to {} of", offset + done, offset + out.size()), name_,
+                errno);
+    }
+    vain_reads = 0;
     if (count == 0) {
       fail(ErrorCode::corrupt, "{} ends at byte {}; bytes {} to {} were wanted", name_,
            offset + done, offset, offset + out.size());
     }
     done += static_cast<std::uint64_t>(count);
   }
+}
+
+std::optional<File> File::reopen() const {
+  const auto path = fmt::format("/proc/self/fd/{}", fd_);
+  const int fd = uninterrupted(
+      [&] { return calls().open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0); });
+  if (fd < 0) return {};
+  return File(fd, name_);
+}
+
+bool File::is_cached(std::span<const std::uint64_t> offsets) const {
+  const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  for (const auto offset : offsets) {
+    // Mapped to be asked about, never touched: nothing can fault.
+    const auto at = static_cast<off_t>(offset / page * page);
+    void* mapped = calls().mmap(nullptr, page, PROT_READ, MAP_SHARED, fd_, at);
+    if (mapped == MAP_FAILED) return false;
+    unsigned char is_there = 0;
+    const int result = mincore(mapped, page, &is_there);
+    calls().munmap(mapped, page);
+    if (result != 0 || (is_there & 1) == 0) return false;
+  }
+  return true;
 }
 
 void File::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {

@@ -54,6 +54,14 @@ class File {
   std::uint64_t size() const { return info().nbytes; }
   /// Reads exactly out.size() bytes. Error(corrupt) when the file ends before.
   void read_at(std::uint64_t offset, std::span<std::byte> out) const;
+  /// Another handle of this very file, whatever has its name now: the kernel
+  /// reads ahead for each handle by itself. Nothing where the system has no
+  /// /proc.
+  std::optional<File> reopen() const;
+  /// True when the page cache holds the page at each of `offsets` (below the
+  /// file's end). Reads nothing. The kernel answers strangers of a file with
+  /// true, whatever there is.
+  bool is_cached(std::span<const std::uint64_t> offsets) const;
   /// Writes all bytes.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) const;
   /// Asks the kernel to begin writing these bytes to the disk. Best effort.

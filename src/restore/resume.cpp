@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 #include "os/system.h"
+#include "restore/block_reader.h"
 #include "restore/decode.h"
 #include "restore/match.h"
-#include "restore/scatter.h"
 #include "value/extents.h"
 
 namespace understudy::restore {
@@ -74,8 +74,11 @@ class PrivateCopies {
 
   std::vector<Destination> destinations() const {
     std::vector<Destination> all;
+    std::uint64_t nbytes = 0;
+    for (const auto& [from, to] : storages_) nbytes += to->nbytes();
+    if (nbytes > 0) os::require_memory("the part of the state that is new", nbytes);
     for (const auto& [from, to] : storages_) {
-      all.push_back({file_.offset(from->data()), to->nbytes(), to->data()});
+      all.push_back({file_.offset(from->data()), to->nbytes(), to->data(), true});
     }
     return all;
   }
@@ -93,75 +96,75 @@ class PrivateCopies {
 
 // The copies that are plain runs go straight to their tensors; the others
 // (strides, tensors that share memory) by way of private memory.
-void overwrite(const store::ShardReader& reader, const Addresses& file,
-               const std::vector<transfer::TensorCopy>& copies, WorkerPool& readers,
-               WorkerPool& copiers) {
-  std::vector<const Tensor*> targets;
-  for (const auto& c : copies) targets.push_back(&c.to);
-  const auto placements = value::find_extents(targets).placements;
-  std::map<std::uint32_t, int> members;
-  for (const auto& p : placements) ++members[p.extent];
-  PrivateCopies own(file);
+struct Overwrite {
   std::vector<Destination> destinations;
   std::vector<transfer::TensorCopy> others;
-  for (std::size_t i = 0; i < copies.size(); ++i) {
-    const auto& [from, to] = copies[i];
-    if (to.numel() == 0) continue;
-    if (members[placements[i].extent] == 1 && from.is_contiguous() && to.is_contiguous()) {
-      destinations.push_back({file.offset(from.data()), to.nbytes(), to.data()});
-    } else {
-      others.push_back({own.replace(from), to});
+
+  Overwrite(const Addresses& file, const std::vector<transfer::TensorCopy>& copies) {
+    std::vector<const Tensor*> targets;
+    for (const auto& c : copies) targets.push_back(&c.to);
+    const auto placements = value::find_extents(targets).placements;
+    std::map<std::uint32_t, int> members;
+    for (const auto& p : placements) ++members[p.extent];
+    PrivateCopies own(file);
+    for (std::size_t i = 0; i < copies.size(); ++i) {
+      const auto& [from, to] = copies[i];
+      if (to.numel() == 0) continue;
+      if (members[placements[i].extent] == 1 && from.is_contiguous() && to.is_contiguous()) {
+        destinations.push_back({file.offset(from.data()), to.nbytes(), to.data(), false});
+      } else {
+        others.push_back({own.replace(from), to});
+      }
     }
+    for (const auto& d : own.destinations()) destinations.push_back(d);
   }
-  for (const auto& d : own.destinations()) destinations.push_back(d);
-  scatter(reader, std::move(destinations), readers);
-  transfer::copy_tensors(others, copiers);
-}
+};
 
 }  // namespace
 
-void resume_into(const store::ShardReader& reader, Value& state, bool allow_pickle,
-                 WorkerPool& readers, WorkerPool& copiers) {
+std::string resume_into(const store::ShardReader& file, Value& state, bool allow_pickle,
+                        WorkerPool& readers, WorkerPool& copiers) {
   // 1. Every byte, verified.
-  verify_all(reader, readers);
-  const auto& entries = reader.header().entries;
-  const Addresses file(reader);
-  const EntryMemory memory{
-      [&](std::uint32_t e) { return file.storage(entries[e]); },
-      [&](std::uint32_t e) {
-        std::string bytes(entries[e].nbytes(), '\0');
-        scatter(reader,
-                {{entries[e].begin, bytes.size(), reinterpret_cast<std::byte*>(bytes.data())}},
-                readers);
-        return bytes;
-      }};
-  const auto saved = decode_state(reader, memory, {}, allow_pickle);
+  BlockReader reader(file, readers);
+  reader.verify_all();
+  const auto how = reader.how();
+  const auto& entries = file.header().entries;
+  const Addresses addresses(file);
+  const EntryMemory memory{[&](std::uint32_t e) { return addresses.storage(entries[e]); },
+                           [&](std::uint32_t e) { return reader.bytes(entries[e]); }};
+  const auto saved = decode_state(file, memory, {}, allow_pickle);
 
   // 2. The trees, and what objects say.
   auto found = match(state, saved);
   if (!found.misfits.empty()) {
     fail(ErrorCode::invalid, "{} does not fit the state given, and nothing was changed: {}",
-         reader.name(), fmt::join(found.misfits, "; "));
+         file.name(), fmt::join(found.misfits, "; "));
   }
 
-  // 3. From here on the caller's state changes.
-  PrivateCopies own(file);
+  // 3. What needs memory of its own is read first: until all of that is there,
+  // nothing has changed.
+  PrivateCopies own(addresses);
   std::vector<Value> parts;
   for (const auto& part : found.objects) parts.push_back(own.replace(part.saved));
   auto merged = own.replace(found.merged);
-  scatter(reader, own.destinations(), readers);
+  reader.read(own.destinations());
+  auto overwrite = Overwrite(addresses, found.copies);
+
+  // From here on the caller's state changes.
   for (std::size_t i = 0; i < parts.size(); ++i) {
     found.objects[i].object->load(std::exchange(parts[i], {}));
   }
   try {
-    overwrite(reader, file, found.copies, readers, copiers);
+    reader.read(std::move(overwrite.destinations));
+    transfer::copy_tensors(overwrite.others, copiers);
   } catch (const Error& e) {
     fail(e.code(),
-         "{}; it was whole a moment before, and tensors of the state given have been "
-         "overwritten",
+         "{}; it was whole a moment before, and the state given has been overwritten in part: "
+         "it must not be used",
          e.what());
   }
   state = std::move(merged);
+  return how;
 }
 
 }  // namespace understudy::restore

@@ -9,8 +9,12 @@
 
 namespace understudy::store {
 
-std::span<std::byte> Scratch::get() {
-  if (!memory_) memory_.emplace(format::kBlockNbytes);
+std::span<std::byte> Scratch::get(const os::File& file) {
+  try {
+    if (!memory_) memory_.emplace(format::kBlockNbytes);
+  } catch (const Error& e) {
+    fail(e.code(), "cannot write {}: {}", file.name(), e.what());
+  }
   return {memory_->data(), format::kBlockNbytes};
 }
 

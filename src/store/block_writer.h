@@ -38,10 +38,10 @@ std::unique_ptr<BlockWriter> make_ring_writer(int threads, bool low_priority, st
 
 /// Memory for one block, as direct I/O wants it, in huge pages where there are
 /// any, from the first time it is asked for. Only what is filled takes real
-/// memory. `get` throws Error(no_space).
+/// memory. `get` throws Error(no_space), naming the file it is for.
 class Scratch {
  public:
-  std::span<std::byte> get();
+  std::span<std::byte> get(const os::File& file);
 
  private:
   std::optional<os::AnonymousMapping> memory_;

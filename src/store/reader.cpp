@@ -54,15 +54,14 @@ std::uint64_t ShardReader::block_nbytes(std::uint64_t index) const {
 void ShardReader::read_block(std::uint64_t index, std::span<std::byte> out, bool verify) const {
   const auto bytes = out.first(static_cast<std::size_t>(block_nbytes(index)));
   file_.read_at(header_.header_nbytes + index * format::kBlockNbytes, bytes);
-  if (verify) verify_block(index, bytes);
+  if (verify && integrity_) check_block(index, format::hash64(bytes));
 }
 
-void ShardReader::verify_block(std::uint64_t index, std::span<const std::byte> bytes) const {
-  if (!integrity_ || format::hash64(bytes) == integrity_->checksums[index]) return;
-  const std::uint64_t begin = index * format::kBlockNbytes;
+void ShardReader::check_block(std::uint64_t index, std::uint64_t hash) const {
+  if (!integrity_ || hash == integrity_->checksums[index]) return;
+  const std::uint64_t begin = index * format::kBlockNbytes, end = begin + block_nbytes(index);
   fail(ErrorCode::corrupt, "{} is damaged: bytes {} to {}{} are not what was written", name_,
-       header_.header_nbytes + begin, header_.header_nbytes + begin + bytes.size(),
-       entries_in(header_, begin, begin + bytes.size()));
+       header_.header_nbytes + begin, header_.header_nbytes + end, entries_in(header_, begin, end));
 }
 
 ShardReader open_step(const StepFolder& step) {

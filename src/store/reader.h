@@ -36,8 +36,13 @@ class ShardReader {
   /// `verify` and where there are checksums, checks it. Throws Error(corrupt)
   /// naming the file, the offset and the first entry in the block.
   void read_block(std::uint64_t index, std::span<std::byte> out, bool verify = true) const;
-  /// The check alone, for bytes that came another way.
-  void verify_block(std::uint64_t index, std::span<const std::byte> bytes) const;
+  /// Reads bytes from `begin` of the data section on, unverified. `handle`: this
+  /// file's, or one that was reopened from it.
+  void read(const os::File& handle, std::uint64_t begin, std::span<std::byte> out) const {
+    handle.read_at(header_.header_nbytes + begin, out);
+  }
+  /// The check alone: `hash` is the XXH3-64 of what was read as block `index`.
+  void check_block(std::uint64_t index, std::uint64_t hash) const;
 
  private:
   std::string name_;

@@ -59,7 +59,7 @@ class RingWriter final : public BlockWriter {
       while (lane.free_slots.empty() || lane.ring->has_ended_one()) wait();
       const unsigned slot = lane.free_slots.back();
       const PreparedBlock block =
-          prepare_block(file, source, index, lane.scratch[slot].get(), checksums[index], flow);
+          prepare_block(file, source, index, lane.scratch[slot].get(file), checksums[index], flow);
       lane.nbytes[slot] = block.nbytes;
       lane.free_slots.pop_back();
       lane.ring->begin(slot, file, block.offset, block.bytes);

@@ -26,7 +26,7 @@ class ThreadWriter final : public BlockWriter {
     pool_.run(checksums.size(), [&](std::uint64_t index, int worker) {
       const auto at = static_cast<std::size_t>(worker);
       const PreparedBlock block =
-          prepare_block(file, source, index, scratch_[at].get(), checksums[index], flow);
+          prepare_block(file, source, index, scratch_[at].get(file), checksums[index], flow);
       file.write_at(block.offset, block.bytes);
       if (!file.is_direct()) pass_through_cache(file, block, cached[at]);
       flow.add(block.nbytes);

@@ -43,7 +43,7 @@ struct Output {
 /// By way of scratch: the header need not lie as direct I/O wants it.
 void write_header(const os::File& file, std::span<const std::byte> header, Scratch& scratch,
                   const Flow& flow) {
-  const auto room = scratch.get();
+  const auto room = scratch.get(file);
   for (std::uint64_t begin = 0; begin < header.size(); begin += room.size()) {
     const auto part = header.subspan(begin, std::min(room.size(), header.size() - begin));
     std::memcpy(room.data(), part.data(), part.size());

@@ -66,7 +66,6 @@ std::shared_ptr<const Storage> Storage::allocate(std::uint64_t nbytes) {
     }
     auto* data = reinterpret_cast<std::byte*>(
         round_up(reinterpret_cast<std::uintptr_t>(base), std::uintptr_t{kHugePageNbytes}));
-    madvise(data, round_up(nbytes, kHugePageNbytes), MADV_HUGEPAGE);
     std::shared_ptr<void> owner(base, [length](void* p) { munmap(p, length); });
     return std::make_shared<Storage>(data, nbytes, std::move(owner));
   }

@@ -70,6 +70,7 @@ TEST_F(CheckpointerTest, SavesAndRestores) {
   const auto got = ckpt.restore();
   EXPECT_EQ(got.step, 7);
   EXPECT_EQ(got.source, "disk");
+  EXPECT_THAT(got.reader, HasSubstr("page cache, "));
   EXPECT_EQ(fingerprint(got.state), fingerprint(training_state(7)));
   EXPECT_EQ(fingerprint(got.metadata), fingerprint(metadata));
   EXPECT_EQ(ckpt.restore({.names = {"model.bias"}}).state.pairs().size(), 1u);
@@ -121,6 +122,7 @@ TEST_F(CheckpointerTest, ResumesInPlace) {
   EXPECT_EQ(state.at("model").at("embed.weight").as_tensor().data(), memory);
   EXPECT_EQ(ckpt.resumed()->step, 4);
   EXPECT_EQ(ckpt.resumed()->source, "disk");
+  EXPECT_THAT(ckpt.resumed()->reader, HasSubstr("page cache, "));
 }
 
 TEST_F(CheckpointerTest, ObjectsGetMemoryOfTheirOwn) {

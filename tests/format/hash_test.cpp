@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "format/hash_kernel.h"
@@ -28,6 +29,27 @@ TEST(Hash, GivesXxh3) {
   EXPECT_EQ(hash128_hex({}), "99aa06d3014798d86001c324468d497f");
   EXPECT_EQ(hex64(hash64(bytes_of("a"))), "e6c632b61e964e1f");
   EXPECT_EQ(hash128_hex(bytes_of("abc")), "06b05ab6733a618578af5f94892f3950");
+}
+
+TEST(Hash, PiecesGiveWhatTheWholeGives) {
+  std::vector<std::byte> bytes(300000);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * i >> 7);
+  Hash64 hash;
+  for (const std::size_t piece : {1u, 63u, 256u, 1000u, 65536u, 300000u}) {
+    const auto whole = std::span(bytes).first(piece == 1 ? 700 : bytes.size());
+    hash.reset();
+    for (std::size_t at = 0; at < whole.size(); at += piece) {
+      hash.add(whole.subspan(at, std::min(piece, whole.size() - at)));
+    }
+    EXPECT_EQ(hash.value(), hash64(whole)) << piece;
+    for (const auto* kernel : kernels_of_this_processor()) {
+      alignas(kHashStateAlignment) std::byte state[kHashStateNbytes];
+      kernel->begin64(state);
+      kernel->add64(state, whole.data(), piece);
+      kernel->add64(state, whole.data() + piece, whole.size() - piece);
+      EXPECT_EQ(kernel->end64(state), hash64(whole)) << kernel->name;
+    }
+  }
 }
 
 TEST(Hash, KernelsAgreeAtEveryLength) {

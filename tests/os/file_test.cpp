@@ -1,5 +1,6 @@
 #include "os/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -108,6 +109,53 @@ TEST_F(FileTest, EverySignalIsHandled) {
     directory.remove_tree(name);
     EXPECT_TRUE(faults.was_reached());
   }
+}
+
+TEST_F(FileTest, NotNowIsAskedAgainButNotForEver) {
+  fakes::write_text(folder_ / "a", "12345");
+  const File file = File::open(folder_ / "a");
+  std::vector<std::byte> out(4);
+  {
+    const FaultyCalls faults({FaultMode::fail, 1, EAGAIN, "pread"});
+    file.read_at(0, out);
+    EXPECT_TRUE(faults.was_reached());
+  }
+  const FaultyCalls faults({FaultMode::fail, 0, EAGAIN, "pread"});
+  expect_error(ErrorCode::io, "read bytes 1 to 5 of " + (folder_ / "a").string(),
+               [&] { file.read_at(1, out); });
+  EXPECT_GT(faults.count(), 1);
+}
+
+TEST_F(FileTest, ReopenedIsTheSameFileWhateverHasItsName) {
+  fakes::write_text(folder_ / "a", "old");
+  const File file = File::open(folder_ / "a");
+  fakes::write_text(folder_ / "b", "new");
+  directory_.rename("b", "a");
+  const auto again = file.reopen();
+  if (!again) GTEST_SKIP() << "no /proc";
+  EXPECT_NE(again->fd(), file.fd());
+  EXPECT_EQ(again->name(), file.name());
+  std::string out(3, ' ');
+  again->read_at(0, std::as_writable_bytes(std::span(out)));
+  EXPECT_EQ(out, "old");
+  const FaultyCalls faults({FaultMode::fail, 1, EMFILE, "open"});
+  EXPECT_FALSE(file.reopen());
+}
+
+TEST_F(FileTest, KnowsWhatThePageCacheHolds) {
+  const File file = create("a");
+  file.write_at(0, bytes_of(std::string(100000, 'x')));
+  const std::vector<std::uint64_t> ends{0, 99999};
+  EXPECT_TRUE(file.is_cached(ends));
+  file.sync();
+  posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED);
+  if (file.is_cached(ends)) GTEST_SKIP() << "the page cache keeps this file";
+  std::string out(1, ' ');
+  file.read_at(0, std::as_writable_bytes(std::span(out)));
+  EXPECT_TRUE(file.is_cached(std::span(ends).first(1)));
+  const FaultyCalls faults({FaultMode::fail, 1, ENOMEM, "mmap"});
+  EXPECT_FALSE(file.is_cached(ends));
+  EXPECT_TRUE(faults.was_reached());
 }
 
 TEST_F(FileTest, WriteThatTakesNothingIsAnErrorAndNoLoop) {

@@ -34,6 +34,7 @@ def test_save_and_restore(tmp_path):
         assert ckpt.latest() == 5 and ckpt.steps() == [5]
         found = ckpt.restore()
         assert (found.step, found.source) == (5, "disk")
+        assert found.reader.startswith("page cache, ")
         assert found.metadata == {"loss": 0.5, "tags": ["a", None, True]}
         assert_same(found.state, state_at(5))
         assert "5" in repr(found)
@@ -177,6 +178,7 @@ def test_damage_is_named_with_the_newest_whole_step(tmp_path):
         assert ckpt.resume(target, on_damage="previous") == 2
         assert_same(target, state_at(2))
         assert ckpt.resumed.step == 2 and ckpt.resumed.source == "disk"
+        assert ckpt.resumed.reader.startswith("page cache, ")
         ((step, reason),) = ckpt.resumed.skipped
         assert step == 3 and file.name in reason
 

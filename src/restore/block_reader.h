@@ -1,0 +1,78 @@
+// From a file's blocks to many places in memory, verified as they pass.
+//
+// Through the page cache, never past it: what a first pass has read is then
+// there for a second one, and the disk is as fast (measured). Bytes are copied
+// out by the kernel (pread), never read in a mapping: a file that is cut, or a
+// disk that fails, is then an error and not a signal that ends the process.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/worker_pool.h"
+#include "format/integrity.h"
+#include "os/file.h"
+#include "os/fresh_pages.h"
+#include "store/reader.h"
+
+namespace understudy::restore {
+
+/// Where a run of the data section belongs.
+struct Destination {
+  std::uint64_t begin = 0;  ///< in the data section
+  std::uint64_t nbytes = 0;
+  std::byte* to = nullptr;  ///< null: only to be verified
+  bool is_fresh = false;    ///< a whole new storage; its pages are made on the way
+};
+
+/// Reads one open file with several threads. `file` and `readers` must outlive
+/// it. One call at a time.
+class BlockReader {
+ public:
+  BlockReader(const store::ShardReader& file, WorkerPool& readers, bool verify = true);
+  ~BlockReader();
+
+  /// Reads and verifies every block; keeps nothing but the page cache warm.
+  void verify_all();
+
+  /// Brings their bytes to `destinations`, which do not overlap in memory.
+  /// Where there are checksums to verify, exactly the blocks that they touch are
+  /// read, each once; else exactly their bytes. Large runs are read straight to
+  /// their place. Throws Error(corrupt), Error(io): then anything may have been
+  /// written to the destinations.
+  void read(std::vector<Destination> destinations);
+
+  /// The bytes of one entry, verified. Cheap for entries that lie together.
+  std::string bytes(const format::Entry& entry);
+
+  /// How the last call read, and why; and what pages fresh memory got, if there
+  /// was any: "page cache, 2 threads: the file was in memory".
+  std::string how() const;
+
+ private:
+  struct Plan;
+  struct Worker;
+
+  bool verifies() const noexcept { return verify_ && file_.integrity(); }
+  void run(const Plan& plan);
+  void read_block(const Plan& plan, std::uint64_t index, Worker& worker);
+  void read_piece(const Destination& d, std::uint64_t at, std::uint64_t end, Worker& worker);
+  std::uint64_t scatter_piece(const Plan& plan, std::uint64_t at, std::uint64_t end,
+                              Worker& worker);
+
+  const store::ShardReader& file_;
+  WorkerPool& readers_;
+  const bool verify_;
+  os::FreshPages pages_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::string how_;
+  // The block that `bytes` read last.
+  std::vector<std::byte> block_;
+  std::optional<std::uint64_t> block_index_;
+};
+
+}  // namespace understudy::restore
