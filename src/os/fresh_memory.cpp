@@ -46,7 +46,11 @@ int advise(std::byte* data, std::uint64_t nbytes, int advice) {
 }
 
 void* map_at(void* address, std::uint64_t nbytes, int protection, int flags, int fd) {
-  return calls().mmap(address, nbytes, protection, flags, fd, 0);
+  void* data = MAP_FAILED;
+  do {
+    data = calls().mmap(address, nbytes, protection, flags, fd, 0);
+  } while (data == MAP_FAILED && errno == EINTR);
+  return data;
 }
 
 // At a multiple of the huge page: more addresses than needed are taken, and what
