@@ -62,6 +62,7 @@ LIBRARIES = {
     "Python.h": {"python/src"},
     "immintrin.h": {"transfer", "format", "bench"},  # non-temporal stores, vectors of the hash
     "arm_neon.h": {"transfer", "format"},
+    "malloc.h": {"python/src"},  # how long an object of torch's is
 }
 
 # C's own headers are standard, under either name.

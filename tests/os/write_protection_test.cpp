@@ -27,8 +27,8 @@ class WriteProtectionTest : public testing::Test {
     } catch (const Error& error) {
       GTEST_SKIP() << "no write protection here: " << error.what();
     }
-    data_ = static_cast<std::byte*>(::mmap(nullptr, kNbytes, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    data_ = static_cast<std::byte*>(
+        ::mmap(nullptr, kNbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     std::memset(data_, 1, kNbytes);
     at_ = reinterpret_cast<std::uintptr_t>(data_);
     ASSERT_TRUE(protection_->add(at_, at_ + kNbytes));
@@ -115,8 +115,8 @@ TEST_F(WriteProtectionTest, MemoryOfAnotherUserfaultfdIsRefused) {
 }
 
 TEST(CopyFaultProof, StopsWhereMemoryEnds) {
-  auto* const data = static_cast<std::byte*>(::mmap(
-      nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* const data = static_cast<std::byte*>(
+      ::mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   std::memset(data, 1, 4 * kPage);
   std::array<std::byte, 4 * kPage> out{};
   EXPECT_TRUE(copy_fault_proof(out.data(), data, out.size()));

@@ -31,8 +31,9 @@ constexpr std::uint64_t kPage = 4096, kMiB = std::uint64_t{1} << 20;
 class Mapped {
  public:
   explicit Mapped(std::uint64_t nbytes, int flags = MAP_PRIVATE | MAP_ANONYMOUS, int fd = -1)
-      : nbytes_(nbytes), data_(static_cast<std::byte*>(::mmap(nullptr, nbytes, PROT_READ | PROT_WRITE,
-                                                              flags, fd, 0))) {}
+      : nbytes_(nbytes),
+        data_(static_cast<std::byte*>(
+            ::mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, flags, fd, 0))) {}
   ~Mapped() { ::munmap(data_, nbytes_); }
   Mapped(const Mapped&) = delete;
   Mapped& operator=(const Mapped&) = delete;
@@ -40,9 +41,7 @@ class Mapped {
   std::byte* data() const { return data_; }
   std::uint64_t nbytes() const { return nbytes_; }
   void fill(int value) { std::memset(data_, value, nbytes_); }
-  Value state() const {
-    return Value::dict({{"model", Value::dict({{"weight", tensor()}})}});
-  }
+  Value state() const { return Value::dict({{"model", Value::dict({{"weight", tensor()}})}}); }
   Tensor tensor() const {
     return Tensor::borrow(data_, DType::u8, {static_cast<std::int64_t>(nbytes_)});
   }
@@ -363,44 +362,6 @@ TEST(OverlappedMemoryTest, PinnedMemoryIsCopiedAtOnce) {
   EXPECT_NE(ticket.capture().find("4.0 MiB of it because it is pinned memory"), std::string::npos)
       << ticket.capture();
   ticket.wait();
-}
-
-TEST(OverlappedMemoryTest, MappingsDoNotGrow) {
-  SKIP_WITHOUT_USERFAULTFD();
-  const Limit limit(60);
-  Stager stager({.capture = Capture::overlapped});
-  std::vector<std::uint64_t> sizes(200, 300 << 10);
-  Trainer trainer(sizes);
-  const auto capture = [&] {
-    auto ticket = stager.stage(trainer.state());
-    trainer.step(1, 1);
-    ticket.wait().close();
-    EXPECT_TRUE(ticket.capture().starts_with("overlapped")) << ticket.capture();
-    return os::Mappings::of_this_process().all().size();
-  };
-  capture();
-  const auto before = capture();
-  std::size_t after = 0;
-  for (int i = 0; i < 50; ++i) after = capture();
-  // A few for the writers' stacks, which the test makes itself.
-  EXPECT_LE(after, before + 4);
-}
-
-TEST(OverlappedMemoryTest, StagersTakeTurnsOverTheSameMemory) {
-  SKIP_WITHOUT_USERFAULTFD();
-  const Limit limit(120);
-  Trainer trainer({20 * kMiB, 3 * kMiB, 70 << 10});
-  Stager first({.capture = Capture::overlapped}), second({.capture = Capture::overlapped});
-  for (std::uint64_t round = 1; round <= 50; ++round) {
-    const auto clone = trainer.clone();
-    const auto one = first.stage(trainer.state());
-    std::optional<Ticket<Snapshot>> two;
-    std::thread other([&] { two = second.stage(trainer.state()); });
-    other.join();
-    trainer.step(round, 2);
-    ASSERT_EQ(fakes::count_torn(one.wait(), clone), 0);
-    ASSERT_EQ(fakes::count_torn(two->wait(), clone), 0);
-  }
 }
 
 }  // namespace

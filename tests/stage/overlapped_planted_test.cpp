@@ -40,7 +40,8 @@ Torn capture_under_fire(Trainer& trainer, Stager& stager) {
 // Both faults let a write through before the copy; this one waits for it.
 class SeenWrite {
  public:
-  SeenWrite(const std::byte* at) : at_(reinterpret_cast<const std::uint64_t*>(at)), before_(now()) {}
+  SeenWrite(const std::byte* at)
+      : at_(reinterpret_cast<const std::uint64_t*>(at)), before_(now()) {}
   void wait() const {
     while (now() == before_) std::this_thread::yield();
   }
@@ -69,14 +70,14 @@ void leave_a_page_open(PlantedProtection& planted, const Trainer& trainer, std::
 // The chunk is lifted before it is copied, and written in between.
 void lift_too_early(PlantedProtection& planted, const Trainer& trainer, std::atomic<int>& hits) {
   const auto block = (address(trainer.tensor(0)) / (2 * kMiB) + 1) * (2 * kMiB);
-  planted.before_copy = [block, &planted, &hits,
-                         seen = SeenWrite(reinterpret_cast<std::byte*>(block))](
-                            const std::byte* from) {
-    if (reinterpret_cast<std::uintptr_t>(from) != block) return;
-    planted.lift(block, 2 * kMiB);
-    ++hits;
-    seen.wait();
-  };
+  planted.before_copy =
+      [block, &planted, &hits,
+       seen = SeenWrite(reinterpret_cast<std::byte*>(block))](const std::byte* from) {
+        if (reinterpret_cast<std::uintptr_t>(from) != block) return;
+        planted.lift(block, 2 * kMiB);
+        ++hits;
+        seen.wait();
+      };
 }
 
 using Plant = void (*)(PlantedProtection&, const Trainer&, std::atomic<int>&);

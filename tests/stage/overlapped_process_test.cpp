@@ -143,7 +143,8 @@ void do_nothing(int) {}
 TEST(OverlappedProcessTest, SignalsThatInterruptWritersTearNothing) {
   SKIP_WITHOUT_USERFAULTFD();
   const Limit limit(60);
-  struct sigaction action {}, before {};
+  struct sigaction action {
+  }, before{};
   action.sa_handler = do_nothing;
   ::sigaction(SIGUSR1, &action, &before);
   Stager stager({.capture = Capture::overlapped});
