@@ -40,6 +40,8 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "load small tensors, cold page cache",
         "stage large tensors, first",
         "stage large tensors, steady",
+        "stage large tensors, loop stopped",
+        "stage large tensors, then overwritten",
         "drop-in large tensors, first",
         "drop-in large tensors, first shared",
         "drop-in large tensors, steady",
@@ -50,6 +52,7 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "resume in place, cold page cache",
         "load, warm page cache",
         "load, cold page cache",
+        "training, time added by a checkpoint",
     ]
     for name, workload in workloads.items():
         kinds = {figure["kind"] for figure in workload["figures"]}
@@ -59,9 +62,11 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         for figure in workload["figures"]:
             counts_steps = name == "training steps beside a save"
             assert len(figure["seconds"]) == 2 or counts_steps, (name, figure["name"])
-            assert min(figure["seconds"]) > 0, (name, figure["name"])
+            # A loss beside steps that vary may come out below nothing.
+            is_loss = name == "training, time added by a checkpoint"
+            assert is_loss or min(figure["seconds"]) > 0, (name, figure["name"])
     is_cold = len(workloads["resume in place, cold page cache"]["figures"]) > 1
-    assert len(whole["targets"]) == (15 if is_cold else 13)
+    assert len(whole["targets"]) == (20 if is_cold else 18)
     assert all(name in whole["machine"] for name in ("processor", "file system", "kernel"))
 
 

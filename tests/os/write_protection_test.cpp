@@ -56,7 +56,9 @@ TEST_F(WriteProtectionTest, AWriterWaitsUntilItIsLifted) {
   ASSERT_EQ(protection_->wait_for_writes(addresses, interrupt), 1);
   EXPECT_EQ(addresses[0] / kPage, at_ / kPage + 5);
   EXPECT_FALSE(has_written);
-  EXPECT_EQ(data_[5 * kPage + 7], std::byte{1});
+  std::byte before{};
+  EXPECT_TRUE(copy_fault_proof(&before, data_ + 5 * kPage + 7, 1));
+  EXPECT_EQ(before, std::byte{1});
   EXPECT_TRUE(protection_->lift(at_, kNbytes));
   writer.join();
   EXPECT_EQ(data_[5 * kPage + 7], std::byte{2});

@@ -40,15 +40,20 @@ Torn capture_under_fire(Trainer& trainer, Stager& stager) {
 // Both faults let a write through before the copy; this one waits for it.
 class SeenWrite {
  public:
-  SeenWrite(const std::byte* at)
-      : at_(reinterpret_cast<const std::uint64_t*>(at)), before_(now()) {}
+  explicit SeenWrite(const std::byte* at) : at_(at), before_(now()) {}
   void wait() const {
     while (now() == before_) std::this_thread::yield();
   }
 
  private:
-  std::uint64_t now() const { return __atomic_load_n(at_, __ATOMIC_RELAXED); }
-  const std::uint64_t* at_;
+  // By a system call, as the library reads it: no order is meant.
+  std::uint64_t now() const {
+    std::uint64_t word = 0;
+    const iovec from{const_cast<std::byte*>(at_), sizeof word}, to{&word, sizeof word};
+    os::system_calls().write_own_memory(&from, &to);
+    return word;
+  }
+  const std::byte* at_;
   std::uint64_t before_;
 };
 
