@@ -15,7 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from suite import drop_in, machine, report, restore, save, stage, states
+from suite import drop_in, machine, report, restore, save, stage, states, training
 from suite.measure import Target, Workload
 from suite.roofs import Roofs
 
@@ -27,6 +27,9 @@ _TARGETS = [
     Target("drop-in small tensors, steady", drop_in.OURS, drop_in.PEER, 15.0),
     Target("drop-in large tensors, first", drop_in.OURS, drop_in.PEER, 2.5),
     Target("drop-in large tensors, first shared", drop_in.OURS_SHARED, drop_in.PEER_SHARED, 3.0),
+    Target("stage large tensors, loop stopped", stage.OVERLAPPED, stage.PEER, 3.5),
+    Target("stage large tensors, loop stopped", stage.OVERLAPPED_HUGE, stage.PEER, 50.0),
+    Target("training, time added by a checkpoint", training.OURS, training.DCP, 4.0),
     Target("save, durable", save.OURS_STEP, save.TORCH, 1.0),
     Target("resume in place, warm page cache", restore.OURS, restore.TORCH, 1.0),
 ]
@@ -69,10 +72,13 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     del small
     state = states.large(int(options.gib * 2**30))
     show(stage.bench_stage("large tensors", state, roofs, repetitions))
+    show(stage.bench_blocked("large tensors", state, roofs, repetitions))
     show(drop_in.bench_drop_in("large tensors", state, roofs, repetitions))
     show([save.bench_save(state, folder, roofs, repetitions)])
     show([save.bench_blocked(state, folder, roofs, repetitions)])
     show(restore.bench_restore(state, folder, roofs, repetitions))
+    del state
+    show([training.bench_training(int(options.gib * 2**30), folder, repetitions)])
     return workloads
 
 

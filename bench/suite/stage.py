@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch.distributed.checkpoint._state_dict_stager import StateDictStager
 
 import understudy
@@ -11,6 +13,9 @@ from suite.states import State, nbytes_of
 
 OURS = "Stager.stage"
 OURS_WITH_STATE = "Stager.stage + state()"
+OVERLAPPED = "Stager.stage, overlapped"
+OVERLAPPED_HUGE = "Stager.stage, overlapped, huge_pages"
+BLOCKING = "Stager.stage, blocking"
 PEER = "torch StateDictStager"
 
 
@@ -47,9 +52,10 @@ def _first(name: str, state: State, nbytes: int, repetitions: int) -> Workload:
 
 def _steady(name: str, state: State, nbytes: int, roofs: Roofs, repetitions: int) -> Workload:
     """Stagers that have their plans and buffers. Giving the result back is in the figure."""
+    # Until the snapshot is complete, which a blocking capture has sooner.
     stager, with_state, peer_stager = (
-        understudy.Stager(),
-        understudy.Stager(),
+        understudy.Stager(capture="blocking"),
+        understudy.Stager(capture="blocking"),
         StateDictStager(),
     )
 
@@ -79,3 +85,72 @@ def _steady(name: str, state: State, nbytes: int, roofs: Roofs, repetitions: int
         Figure(label, seconds, kind) for (label, kind), seconds in zip(kinds, times, strict=True)
     ]
     return workload
+
+
+def bench_blocked(name: str, state: State, roofs: Roofs, repetitions: int) -> list[Workload]:
+    """How long the call keeps the loop; and the loop's whole loss where it overwrites everything
+    at once, as an optimizer does that steps right after the call."""
+    nbytes = nbytes_of(state)
+    blocked = Workload(f"stage {name}, loop stopped", nbytes)
+    lost = Workload(f"stage {name}, then overwritten", nbytes)
+    huge = {key: tensor.clone() for key, tensor in state.items()}
+    peer_stager = StateDictStager()
+    calls: dict[str, list[float]] = {}
+    entries: list[tuple[str, str, Contestant]] = []
+
+    def overwrite(tensors: State) -> None:
+        for tensor in tensors.values():
+            tensor.add_(1)
+
+    def add_ours(label: str, tensors: State, **options: Any) -> None:
+        try:
+            stager = understudy.Stager(**options)
+        except understudy.Error as error:
+            blocked.notes.append(f"{label} was not measured: {error}")
+            return
+
+        def contestant() -> float:
+            with timed() as watch:
+                with timed() as call:
+                    ticket = stager.stage(tensors)
+                overwrite(tensors)
+            calls[label].append(call.seconds)
+            ticket.wait().close()
+            return watch.seconds
+
+        calls[label] = []
+        entries.append((label, "ours", contestant))
+        stagers.append(stager)
+
+    def peer() -> float:
+        with timed() as watch:
+            with timed() as call:
+                peer_stager.stage(state)
+            overwrite(state)
+        calls[PEER].append(call.seconds)
+        return watch.seconds
+
+    def nothing() -> float:
+        with timed() as watch:
+            overwrite(state)
+        return watch.seconds
+
+    stagers: list[understudy.Stager] = []
+    add_ours(OVERLAPPED, state, capture="overlapped")
+    add_ours(OVERLAPPED_HUGE, huge, capture="overlapped", huge_pages=True)
+    add_ours(BLOCKING, state, capture="blocking")
+    calls[PEER] = []
+    entries += [(PEER, "peer", peer), ("overwriting alone", "roof", nothing)]
+    contestants = [contestant for _, _, contestant in entries]
+    interleave(contestants, 2)  # plans, buffers, huge pages
+    for seconds in calls.values():
+        seconds.clear()
+    times = interleave(contestants, repetitions)
+    for closing in (*stagers, peer_stager):
+        closing.close()
+    for (label, kind, _), seconds in zip(entries, times, strict=True):
+        lost.figures.append(Figure(label, seconds, kind))
+        if label in calls:
+            blocked.figures.append(Figure(label, calls[label], kind))
+    blocked.figures += roofs.copy(nbytes, repetitions)
+    return [blocked, lost]

@@ -79,7 +79,8 @@ class Checkpointer {
   Checkpointer(Checkpointer&&) noexcept;
   Checkpointer& operator=(Checkpointer&&) noexcept;
 
-  /// Captures `state` before it returns, then persists in the background. The
+  /// Captures `state` as it is at the call (see Stager::stage), then persists in
+  /// the background. The
   /// ticket's result is the step's folder, once durable. What can be known at
   /// once (a step that exists, an opaque leaf) is thrown here; so is, once, the
   /// failure of an earlier save that nobody has waited for.

@@ -17,8 +17,8 @@ struct StagerOptions {
   Memory memory = Memory::automatic;
   Capture capture = Capture::automatic;
   WhenBusy when_busy = WhenBusy::wait;
-  bool huge_pages = false;
-  int threads = 0;  ///< copying threads; 0: the cores this process may use
+  bool huge_pages = false;  ///< collapse overlapped storages into huge pages, once
+  int threads = 0;          ///< copying threads; 0: the cores this process may use
 };
 
 class SnapshotState;
@@ -58,9 +58,11 @@ class Stager {
   Stager& operator=(Stager&&) noexcept;
 
   /// Captures `state`. No thread may write the state while this runs; what is
-  /// written after it returns is never in the snapshot. Everything is captured
-  /// or nothing is. With WhenBusy::skip and no free image the ticket is done
-  /// and its wait() throws Error(busy).
+  /// written after it returns is never in the snapshot. An overlapped capture goes
+  /// on behind the call, and the ticket is done when it is complete; storages are
+  /// held until then, and one that is freed or resized all the same is
+  /// Error(invalid) with its path. Everything is captured or nothing is. With WhenBusy::skip and no
+  /// free image the ticket is done and its wait() throws Error(busy).
   Ticket<Snapshot> stage(const Value& state);
 
   /// Gives the images back (leased ones when their leases end).

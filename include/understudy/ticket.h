@@ -25,7 +25,7 @@ struct Metrics {
   std::uint64_t at_once_nbytes = 0;  ///< copied before the call returned
   std::uint64_t faults = 0;          ///< writes that waited for a page to be copied
   std::uint64_t faults_nbytes = 0;   ///< copied because a write waited for them
-  std::string writer;        ///< which writer was used and why; empty for a stage
+  std::string writer;                ///< which writer was used and why; empty for a stage
 };
 
 struct TicketState;

@@ -30,6 +30,12 @@ void lower_this_thread() {
 
 }  // namespace
 
+void wake_without_preempting() {
+  const sched_param none{};
+  // A courtesy: refusal costs the others a few milliseconds.
+  (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+}
+
 std::thread start_thread(const std::string& name, bool low_priority, std::function<void()> body) {
   sigset_t all, before;
   sigfillset(&all);

@@ -13,4 +13,8 @@ namespace understudy {
 /// Throws Error(no_space) when the system has no thread to give.
 std::thread start_thread(const std::string& name, bool low_priority, std::function<void()> body);
 
+/// From now on the calling thread does not push others off their processor when it
+/// is woken. Its share stays the same.
+void wake_without_preempting();
+
 }  // namespace understudy

@@ -16,7 +16,7 @@ namespace understudy::os {
 /// A descriptor of userfaultfd, not yet greeted; or none, and why.
 struct OpenedUserfault {
   int fd = -1;
-  std::string detail;      ///< by which way it was opened, or why it was not
+  std::string detail;       ///< by which way it was opened, or why it was not
   std::string_view remedy;  ///< the command that would help; empty when none does
 };
 

@@ -96,7 +96,9 @@ class Flight {
   /// The source of the failure; nothing when it is no source's fault.
   std::optional<PageRun> failed_chunk() const noexcept;
 
-  std::uint64_t done_nbytes() const noexcept { return done_nbytes_.load(std::memory_order_relaxed); }
+  std::uint64_t done_nbytes() const noexcept {
+    return done_nbytes_.load(std::memory_order_relaxed);
+  }
   std::uint64_t faults() const noexcept { return faults_.load(std::memory_order_relaxed); }
   std::uint64_t fault_nbytes() const noexcept {
     return fault_nbytes_.load(std::memory_order_relaxed);
@@ -105,9 +107,9 @@ class Flight {
   int copiers() const noexcept { return copiers_; }
 
   OnEnd on_end;
-  std::shared_ptr<const void> sources;  ///< what keeps them; ends before on_end
-  std::shared_ptr<const void> target;   ///< what keeps it; ends with the last thread
-  std::atomic<int> inside{0};           ///< threads that have not left
+  std::shared_ptr<const void> sources;             ///< what keeps them; ends before on_end
+  std::shared_ptr<const void> target;              ///< what keeps it; ends with the last thread
+  std::atomic<int> inside{0};                      ///< threads that have not left
   std::atomic<std::uint64_t>* progress = nullptr;  ///< bytes done are added; kept by `target`
 
  private:

@@ -21,10 +21,10 @@ struct Selection {
     std::uint64_t target = 0;  ///< in the data section
     std::uint64_t nbytes = 0;
   };
-  std::vector<Pages> behind;                ///< whole pages, ascending by source
+  std::vector<Pages> behind;                 ///< whole pages, ascending by source
   std::vector<transfer::DataRange> at_once;  ///< all else, ascending
   std::uint64_t behind_nbytes = 0;
-  std::uint64_t small_nbytes = 0;   ///< of at_once: ends of pages, small and strided tensors, texts
+  std::uint64_t small_nbytes = 0;  ///< of at_once: ends of pages, small and strided tensors, texts
   std::uint64_t refused_nbytes = 0;  ///< of at_once: memory that cannot be protected
   std::string refused;               ///< what it is: "file mappings, shared memory"
   std::uint64_t huge_pages = 0;      ///< blocks that are huge pages now, where they were asked for

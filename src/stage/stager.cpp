@@ -16,9 +16,9 @@
 #include "base/ticket.h"
 #include "stage/snapshot.h"
 #include "stage/structure.h"
-#include "value/walk.h"
 #include "transfer/plan.h"
 #include "value/extents.h"
+#include "value/walk.h"
 
 namespace understudy {
 
@@ -85,9 +85,10 @@ std::exception_ptr failure_of(const stage::Flight& flight, const Value* state,
   if (why == Failure::late) code = ErrorCode::timeout;
   if (why == Failure::lost) code = ErrorCode::io;
   const auto chunk = flight.failed_chunk();
-  const auto name = chunk && state != nullptr
-                        ? tensor_at(*state, layout, static_cast<std::uint64_t>(chunk->target - data))
-                        : std::string("a tensor");
+  const auto name =
+      chunk && state != nullptr
+          ? tensor_at(*state, layout, static_cast<std::uint64_t>(chunk->target - data))
+          : std::string("a tensor");
   return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
 }
 
@@ -118,34 +119,34 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
   const auto end = layout->file_nbytes();
   std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
   auto* const data = image.data() + layout->header_nbytes;
-  auto capturing = std::make_shared<Capturing>(
-      Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
+  auto capturing =
+      std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
   const auto finish = [ticket, capturing, on_end = std::move(on_end)](std::exception_ptr failure) {
     if (!failure) ticket->set_captured();
     capturing->end(failure);
     on_end(*capturing, failure);
   };
   const auto sources = std::make_shared<const Value>(state);
-  const auto begun = overlapped_.begin(
-      {.plan = plan.transfer,
-       .plan_id = plan.layout_id,
-       .data = data,
-       .zero_gaps = !is_zeroed,
-       .workers = workers_,
-       .sources = sources,
-       .target = std::make_shared<Target>(lease, ticket),
-       .progress = reports_progress ? &ticket->done_nbytes : nullptr,
-       .on_end =
-           [ticket, finish, layout, data, watched = std::weak_ptr(sources)](
-               const stage::Flight& flight) {
-             {
-               std::lock_guard lock(ticket->mutex);
-               ticket->metrics.faults = flight.faults();
-               ticket->metrics.faults_nbytes = flight.fault_nbytes();
-             }
-             finish(failure_of(flight, watched.lock().get(), *layout, data));
-           }},
-      waited_s);
+  const auto begun =
+      overlapped_.begin({.plan = plan.transfer,
+                         .plan_id = plan.layout_id,
+                         .data = data,
+                         .zero_gaps = !is_zeroed,
+                         .workers = workers_,
+                         .sources = sources,
+                         .target = std::make_shared<Target>(lease, ticket),
+                         .progress = reports_progress ? &ticket->done_nbytes : nullptr,
+                         .on_end =
+                             [ticket, finish, layout, data,
+                              watched = std::weak_ptr(sources)](const stage::Flight& flight) {
+                               {
+                                 std::lock_guard lock(ticket->mutex);
+                                 ticket->metrics.faults = flight.faults();
+                                 ticket->metrics.faults_nbytes = flight.fault_nbytes();
+                               }
+                               finish(failure_of(flight, watched.lock().get(), *layout, data));
+                             }},
+                        waited_s);
   if (!begun.is_under_way) plan.transfer.fill_all(data, !is_zeroed, workers_);
   {
     std::lock_guard lock(ticket->mutex);

@@ -35,6 +35,8 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "drop-in module.state_dict(), steady",
         "stage large tensors, first",
         "stage large tensors, steady",
+        "stage large tensors, loop stopped",
+        "stage large tensors, then overwritten",
         "drop-in large tensors, first",
         "drop-in large tensors, first shared",
         "drop-in large tensors, steady",
@@ -42,6 +44,7 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "save, loop stopped",
         "resume in place, warm page cache",
         "resume in place, cold page cache",
+        "training, time added by a checkpoint",
     ]
     for name, workload in workloads.items():
         kinds = {figure["kind"] for figure in workload["figures"]}
@@ -50,8 +53,10 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
             assert {"ours", "peer"} <= kinds, name
         for figure in workload["figures"]:
             assert len(figure["seconds"]) == 2, (name, figure["name"])
-            assert min(figure["seconds"]) > 0, (name, figure["name"])
-    assert len(whole["targets"]) == 8
+            # A loss beside steps that vary may come out below nothing.
+            is_loss = name.startswith("training")
+            assert is_loss or min(figure["seconds"]) > 0, (name, figure["name"])
+    assert len(whole["targets"]) == 11
     assert all(name in whole["machine"] for name in ("processor", "file system", "kernel"))
 
 

@@ -138,7 +138,7 @@ auto faulty(const char* name) {
   const std::string_view text = name;
   FaultyCall<Member>::name = name;
   FaultyCall<Member>::is_open = text.starts_with("open") || text == "memfd_create" ||
-                                 text == "userfaultfd" || text == "eventfd";
+                                text == "userfaultfd" || text == "eventfd";
   FaultyCall<Member>::is_release = text.starts_with("close") || text == "munmap";
   return &FaultyCall<Member>::call;
 }

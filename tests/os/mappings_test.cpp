@@ -41,7 +41,8 @@ TEST(MappingsTest, CoveringMayTakeSeveralAndHasNoHoles) {
 
 TEST(MappingsTest, ThisProcessHasWhatItMapped) {
   constexpr std::size_t kNbytes = 1 << 20;
-  auto* const data = ::mmap(nullptr, kNbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  auto* const data =
+      ::mmap(nullptr, kNbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   const auto at = reinterpret_cast<std::uintptr_t>(data);
   const auto mappings = Mappings::of_this_process();
   const auto found = mappings.covering(at, at + kNbytes);

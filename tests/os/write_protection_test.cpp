@@ -27,8 +27,8 @@ class WriteProtectionTest : public testing::Test {
     } catch (const Error& error) {
       GTEST_SKIP() << "no write protection here: " << error.what();
     }
-    data_ = static_cast<std::byte*>(::mmap(nullptr, kNbytes, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    data_ = static_cast<std::byte*>(
+        ::mmap(nullptr, kNbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     std::memset(data_, 1, kNbytes);
     at_ = reinterpret_cast<std::uintptr_t>(data_);
     ASSERT_TRUE(protection_->add(at_, at_ + kNbytes));
@@ -56,7 +56,9 @@ TEST_F(WriteProtectionTest, AWriterWaitsUntilItIsLifted) {
   ASSERT_EQ(protection_->wait_for_writes(addresses, interrupt), 1);
   EXPECT_EQ(addresses[0] / kPage, at_ / kPage + 5);
   EXPECT_FALSE(has_written);
-  EXPECT_EQ(data_[5 * kPage + 7], std::byte{1});
+  std::byte before{};
+  EXPECT_TRUE(copy_fault_proof(&before, data_ + 5 * kPage + 7, 1));
+  EXPECT_EQ(before, std::byte{1});
   EXPECT_TRUE(protection_->lift(at_, kNbytes));
   writer.join();
   EXPECT_EQ(data_[5 * kPage + 7], std::byte{2});
@@ -115,8 +117,8 @@ TEST_F(WriteProtectionTest, MemoryOfAnotherUserfaultfdIsRefused) {
 }
 
 TEST(CopyFaultProof, StopsWhereMemoryEnds) {
-  auto* const data = static_cast<std::byte*>(::mmap(
-      nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* const data = static_cast<std::byte*>(
+      ::mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   std::memset(data, 1, 4 * kPage);
   std::array<std::byte, 4 * kPage> out{};
   EXPECT_TRUE(copy_fault_proof(out.data(), data, out.size()));

@@ -1,96 +1,33 @@
 // What may happen to captured memory while it is captured: it is freed, mapped
-// anew, dropped, written by the kernel, shared with children.
+// anew, dropped; and which memory is not protected at all.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
 #include <array>
 #include <fstream>
 
-#include "fakes/child.h"
 #include "fakes/expect_error.h"
 #include "fakes/planted_protection.h"
 #include "os/mappings.h"
+#include "stage/meanwhile.h"
 #include "stage/overlapping.h"
 
 namespace understudy {
 namespace {
 
+using fakes::holds_only;
+using fakes::kFarOff;
 using fakes::Limit;
+using fakes::Mapped;
+using fakes::Meanwhile;
 using fakes::PlantedProtection;
 using fakes::Trainer;
+using fakes::weight;
 
 constexpr std::uint64_t kPage = 4096, kMiB = std::uint64_t{1} << 20;
-
-// A mapping that the test may take away. Borrowed: nobody keeps it alive.
-class Mapped {
- public:
-  explicit Mapped(std::uint64_t nbytes, int flags = MAP_PRIVATE | MAP_ANONYMOUS, int fd = -1)
-      : nbytes_(nbytes), data_(static_cast<std::byte*>(::mmap(nullptr, nbytes, PROT_READ | PROT_WRITE,
-                                                              flags, fd, 0))) {}
-  ~Mapped() { ::munmap(data_, nbytes_); }
-  Mapped(const Mapped&) = delete;
-  Mapped& operator=(const Mapped&) = delete;
-
-  std::byte* data() const { return data_; }
-  std::uint64_t nbytes() const { return nbytes_; }
-  void fill(int value) { std::memset(data_, value, nbytes_); }
-  Value state() const {
-    return Value::dict({{"model", Value::dict({{"weight", tensor()}})}});
-  }
-  Tensor tensor() const {
-    return Tensor::borrow(data_, DType::u8, {static_cast<std::int64_t>(nbytes_)});
-  }
-
- private:
-  std::uint64_t nbytes_;
-  std::byte* data_;
-};
-
-bool holds_only(const Tensor& t, int value) {
-  for (std::uint64_t i = 0; i < t.nbytes(); ++i) {
-    if (std::to_integer<int>(t.data()[i]) != value) return false;
-  }
-  return true;
-}
-
-Tensor weight(const Snapshot& snapshot) {
-  return snapshot.state().at("model").at("weight").as_tensor();
-}
-
-// Holds up all copying until it is over.
-class Meanwhile {
- public:
-  explicit Meanwhile(PlantedProtection& planted) {
-    planted.before_copy = [this](const std::byte* from) {
-      if (from >= watched_) {
-        is_reached_ = true;
-        is_reached_.notify_all();
-      }
-      is_over_.wait(false);
-    };
-  }
-  // Copiers begin in front and are held there; so a copy behind this address is
-  // the server's, for a write that waits.
-  void watch(const std::byte* address) { watched_ = address; }
-  void wait_for_a_writer() { is_reached_.wait(false); }
-  void over() {
-    is_over_ = true;
-    is_over_.notify_all();
-  }
-
- private:
-  std::atomic<bool> is_over_{false}, is_reached_{false};
-  std::atomic<const std::byte*> watched_{reinterpret_cast<const std::byte*>(~std::uintptr_t{0})};
-};
-
-// More than the copiers can hold at once: 8 of them, a chunk each.
-constexpr std::uint64_t kFarOff = 24 * kMiB;
 
 // Does `act` to the memory after the call and before anything is copied.
 template <class Act>
@@ -225,90 +162,6 @@ TEST(OverlappedMemoryTest, PagesThatWereNeverTouchedAreCaughtToo) {
   writer.join();
   EXPECT_TRUE(holds_only(weight(ticket.wait()), 0));
   EXPECT_GT(ticket.metrics().faults, 0U);
-}
-
-// The kernel writes as the program asks it to: nothing comes short.
-template <class Write>
-void expect_kernel_writes_wait(Write write) {
-  const Limit limit(60);
-  PlantedProtection planted;
-  Meanwhile meanwhile(planted);
-  Mapped memory(32 * kMiB);
-  memory.fill(1);
-  Stager stager({.capture = Capture::overlapped});
-  meanwhile.watch(memory.data() + kFarOff - 2 * kMiB);
-  const auto ticket = stager.stage(memory.state());
-  auto* const at = memory.data() + kFarOff + 100;
-  constexpr std::size_t kNbytes = 3 * kMiB;
-  std::thread writer([&] { write(at, kNbytes); });
-  meanwhile.wait_for_a_writer();
-  meanwhile.over();
-  writer.join();
-  EXPECT_TRUE(holds_only(weight(ticket.wait()), 1));
-  EXPECT_GT(ticket.metrics().faults, 0U);
-  EXPECT_TRUE(holds_only(Tensor::borrow(at, DType::u8, {kNbytes}), 9));
-}
-
-void read_all(int fd, std::byte* to, std::size_t nbytes) {
-  while (nbytes > 0) {
-    const auto n = ::read(fd, to, nbytes);
-    ASSERT_GT(n, 0) << std::strerror(errno);
-    to += n, nbytes -= static_cast<std::size_t>(n);
-  }
-}
-
-// Feeds a descriptor with nines while its other end is read into pages.
-void read_from(int in, int out, std::byte* to, std::size_t nbytes) {
-  std::thread feeder([&] {
-    const std::string nines(nbytes, '\x09');
-    for (std::size_t at = 0; at < nbytes;) {
-      const auto n = ::write(in, nines.data() + at, nbytes - at);
-      ASSERT_GT(n, 0);
-      at += static_cast<std::size_t>(n);
-    }
-  });
-  read_all(out, to, nbytes);
-  feeder.join();
-  ::close(in), ::close(out);
-}
-
-TEST(OverlappedMemoryTest, ReadsFromFilesWait) {
-  SKIP_WITHOUT_USERFAULTFD();
-  const fakes::TemporaryFolder folder;
-  const auto path = folder.path() / "nines";
-  std::ofstream(path) << std::string(3 * kMiB, '\x09');
-  expect_kernel_writes_wait([&](std::byte* to, std::size_t nbytes) {
-    const int fd = ::open(path.c_str(), O_RDONLY);
-    ASSERT_EQ(::read(fd, to, nbytes), static_cast<ssize_t>(nbytes));
-    ::close(fd);
-  });
-}
-
-TEST(OverlappedMemoryTest, ReadsFromPipesWait) {
-  SKIP_WITHOUT_USERFAULTFD();
-  expect_kernel_writes_wait([&](std::byte* to, std::size_t nbytes) {
-    std::array<int, 2> ends{};
-    ASSERT_EQ(::pipe(ends.data()), 0);
-    read_from(ends[1], ends[0], to, nbytes);
-  });
-}
-
-TEST(OverlappedMemoryTest, ReadsFromSocketsWait) {
-  SKIP_WITHOUT_USERFAULTFD();
-  expect_kernel_writes_wait([&](std::byte* to, std::size_t nbytes) {
-    std::array<int, 2> ends{};
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()), 0);
-    read_from(ends[1], ends[0], to, nbytes);
-  });
-}
-
-TEST(OverlappedMemoryTest, WritesByAnotherProcessWait) {
-  SKIP_WITHOUT_USERFAULTFD();
-  expect_kernel_writes_wait([&](std::byte* to, std::size_t nbytes) {
-    const std::string nines(nbytes, '\x09');
-    const iovec from{const_cast<char*>(nines.data()), nbytes}, there{to, nbytes};
-    ASSERT_EQ(process_vm_writev(getpid(), &from, 1, &there, 1, 0), static_cast<ssize_t>(nbytes));
-  });
 }
 
 TEST(OverlappedMemoryTest, KindsThatCannotBeProtectedAreCopiedAtOnceAndNamed) {

@@ -40,14 +40,20 @@ Torn capture_under_fire(Trainer& trainer, Stager& stager) {
 // Both faults let a write through before the copy; this one waits for it.
 class SeenWrite {
  public:
-  SeenWrite(const std::byte* at) : at_(reinterpret_cast<const std::uint64_t*>(at)), before_(now()) {}
+  explicit SeenWrite(const std::byte* at) : at_(at), before_(now()) {}
   void wait() const {
     while (now() == before_) std::this_thread::yield();
   }
 
  private:
-  std::uint64_t now() const { return __atomic_load_n(at_, __ATOMIC_RELAXED); }
-  const std::uint64_t* at_;
+  // By a system call, as the library reads it: no order is meant.
+  std::uint64_t now() const {
+    std::uint64_t word = 0;
+    const iovec from{const_cast<std::byte*>(at_), sizeof word}, to{&word, sizeof word};
+    os::system_calls().write_own_memory(&from, &to);
+    return word;
+  }
+  const std::byte* at_;
   std::uint64_t before_;
 };
 
@@ -69,14 +75,14 @@ void leave_a_page_open(PlantedProtection& planted, const Trainer& trainer, std::
 // The chunk is lifted before it is copied, and written in between.
 void lift_too_early(PlantedProtection& planted, const Trainer& trainer, std::atomic<int>& hits) {
   const auto block = (address(trainer.tensor(0)) / (2 * kMiB) + 1) * (2 * kMiB);
-  planted.before_copy = [block, &planted, &hits,
-                         seen = SeenWrite(reinterpret_cast<std::byte*>(block))](
-                            const std::byte* from) {
-    if (reinterpret_cast<std::uintptr_t>(from) != block) return;
-    planted.lift(block, 2 * kMiB);
-    ++hits;
-    seen.wait();
-  };
+  planted.before_copy =
+      [block, &planted, &hits,
+       seen = SeenWrite(reinterpret_cast<std::byte*>(block))](const std::byte* from) {
+        if (reinterpret_cast<std::uintptr_t>(from) != block) return;
+        planted.lift(block, 2 * kMiB);
+        ++hits;
+        seen.wait();
+      };
 }
 
 using Plant = void (*)(PlantedProtection&, const Trainer&, std::atomic<int>&);

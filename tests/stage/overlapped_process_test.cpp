@@ -55,6 +55,9 @@ TEST(OverlappedProcessTest, ChildrenWriteWithoutWaitingAndParentsAreNotTorn) {
 
 TEST(OverlappedProcessTest, AChildMayHaveAStagerOfItsOwn) {
   SKIP_WITHOUT_USERFAULTFD();
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the thread sanitizer knows no threads that a forked child starts";
+#endif
   const Limit limit(60);
   auto stager = std::make_unique<Stager>(StagerOptions{.capture = Capture::overlapped});
   Trainer trainer(kSizes);
@@ -143,7 +146,8 @@ void do_nothing(int) {}
 TEST(OverlappedProcessTest, SignalsThatInterruptWritersTearNothing) {
   SKIP_WITHOUT_USERFAULTFD();
   const Limit limit(60);
-  struct sigaction action {}, before {};
+  struct sigaction action {
+  }, before{};
   action.sa_handler = do_nothing;
   ::sigaction(SIGUSR1, &action, &before);
   Stager stager({.capture = Capture::overlapped});

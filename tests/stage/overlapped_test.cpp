@@ -15,9 +15,8 @@ constexpr std::uint64_t kKiB = 1024, kMiB = kKiB * kKiB;
 // Sizes on both sides of every threshold: under 64 KiB, under a chunk, over it,
 // neighbours on the heap, ends inside of a page.
 const std::vector<std::uint64_t> kSizes = {
-    100,       4096,           60 * kKiB, 64 * kKiB,     72 * kKiB, 130 * kKiB,
-    300 * kKiB + 40, 2 * kMiB, 5 * kMiB + 8, 3 * kMiB - 16, 200 * kKiB, 8,
-    9 * kMiB,  70 * kKiB};
+    100,      4096,         60 * kKiB,     64 * kKiB,  72 * kKiB, 130 * kKiB, 300 * kKiB + 40,
+    2 * kMiB, 5 * kMiB + 8, 3 * kMiB - 16, 200 * kKiB, 8,         9 * kMiB,   70 * kKiB};
 
 TEST(OverlappedTest, CapturesTheInstantWhileEverythingIsOverwritten) {
   SKIP_WITHOUT_USERFAULTFD();

@@ -28,7 +28,7 @@ inline std::string why_not_overlapped() {
   }
 }
 
-#define SKIP_WITHOUT_USERFAULTFD()                                        \
+#define SKIP_WITHOUT_USERFAULTFD()                                            \
   if (const auto why = understudy::fakes::why_not_overlapped(); !why.empty()) \
   GTEST_SKIP() << "no overlapped capture here: " << why
 
