@@ -37,12 +37,6 @@ struct PyCheckpoint {
   std::string reader;
 };
 
-void log_failure(const std::filesystem::path& directory, const nb::object& failure) {
-  nb::module_::import_("logging")
-      .attr("getLogger")("understudy")
-      .attr("error")("a save to %s failed: %s", directory.string(), failure);
-}
-
 // A resume needs something to write into.
 void require_target(nb::handle state) {
   const bool is_container = PyDict_Check(state.ptr()) || PyList_Check(state.ptr());
@@ -77,7 +71,7 @@ class PyCheckpointer {
       close();
     } catch (...) {
       try {
-        log_failure(core_->directory(), exception_of(std::current_exception()));
+        log("error", "a save to %s failed: %s", exception_of(std::current_exception()));
       } catch (...) {
         // No way is left to tell anybody.
       }
@@ -107,10 +101,12 @@ class PyCheckpointer {
         .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
     const Value value =
         Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
+    log_writer();
     auto ticket = [&] {
       nb::gil_scoped_release no_gil;
       return core_->save(checked, value, options);
     }();
+    if (!is_writer_logged_) last_ = ticket;
     return make_ticket(std::move(ticket));
   }
 
@@ -191,6 +187,7 @@ class PyCheckpointer {
       core_->close();
     }
     is_finished_ = true;
+    log_writer();
     if (failure) std::rethrow_exception(failure);
   }
 
@@ -211,7 +208,25 @@ class PyCheckpointer {
     return *made;
   }
 
+  // Once, when the first save has been written: which writer it was, and why.
+  void log_writer() {
+    if (is_writer_logged_ || !last_) return;
+    const auto writer = last_->metrics().writer;
+    if (writer.empty()) return;
+    is_writer_logged_ = true;
+    last_.reset();
+    log("info", "steps of %s are written by %s", nb::str(writer.c_str()));
+  }
+
+  void log(const char* level, const char* format, const nb::object& what) const {
+    nb::module_::import_("logging")
+        .attr("getLogger")("understudy")
+        .attr(level)(format, core_->directory().string(), what);
+  }
+
   const bool allow_pickle_;
+  std::optional<Ticket<std::filesystem::path>> last_;
+  bool is_writer_logged_ = false;
   const pid_t pid_ = getpid();
   bool is_finished_ = false;
   std::shared_ptr<Checkpointer> core_;

@@ -48,6 +48,15 @@ def test_every_writer_writes_files(tmp_path: Path, writer: str) -> None:
     assert np.array_equal(understudy.load_file(file)["w"], state()["w"])
 
 
+def test_the_choice_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "understudy"), understudy.Checkpointer(tmp_path) as ckpt:
+        for step in range(3):
+            ckpt.save(step, state()).wait()
+        writer = ckpt.save(4, state())
+    (record,) = caplog.records
+    assert record.getMessage() == f"steps of {tmp_path} are written by {writer.metrics()['writer']}"
+
+
 def test_no_such_writer(tmp_path: Path) -> None:
     with pytest.raises(understudy.Error, match="'auto', 'io_uring', 'threads', 'buffered'"):
         understudy.Checkpointer(tmp_path, writer="tape")
