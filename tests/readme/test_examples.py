@@ -67,7 +67,8 @@ def test_cpp_examples_run(document, tmp_path):
             flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'include'}"]
             library = str(BUILD / "libunderstudy.a")
             compiler = os.environ.get("CXX", "g++")
-            run([compiler, *flags, str(source), library, "-pthread", "-o", str(program)], tmp_path)
+            libraries = [library, "-luring", "-pthread"]
+            run([compiler, *flags, str(source), *libraries, "-o", str(program)], tmp_path)
             run([str(program)], tmp_path)
 
 
