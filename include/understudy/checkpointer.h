@@ -93,8 +93,13 @@ class Checkpointer {
   /// ticket's result is the step's folder, once durable. What can be known at
   /// once (a step that exists, an opaque leaf) is thrown here; so is, once, the
   /// failure of an earlier save that nobody has waited for.
+  /// `number` as in Stager::stage.
   Ticket<std::filesystem::path> save(std::int64_t step, const Value& state,
-                                     const SaveOptions& options = {});
+                                     const SaveOptions& options = {}, std::uint64_t number = 0);
+
+  /// The same for the state of the last call, as Stager::stage_again.
+  std::optional<Ticket<std::filesystem::path>> save_again(std::int64_t step, const Again& again,
+                                                          const SaveOptions& options = {});
 
   /// Makes the images ready, as Stager::prewarm.
   Ticket<std::uint64_t> prewarm(const Value& state);

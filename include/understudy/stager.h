@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "understudy/again.h"
 #include "understudy/options.h"
 #include "understudy/ticket.h"
 #include "understudy/value.h"
@@ -63,7 +65,13 @@ class Stager {
   /// held until then, and one that is freed or resized all the same is
   /// Error(invalid) with its path. Everything is captured or nothing is. With WhenBusy::skip and no
   /// free image the ticket is done and its wait() throws Error(busy).
-  Ticket<Snapshot> stage(const Value& state);
+  /// `number` names the state for a later `stage_again`; 0: there will be none.
+  Ticket<Snapshot> stage(const Value& state, std::uint64_t number = 0);
+
+  /// The same for the state of the last call, with other scalars. Nothing was done
+  /// when it gives nothing: another state was staged in between, or the scalars
+  /// need more room than they had.
+  std::optional<Ticket<Snapshot>> stage_again(const Again& again);
 
   /// Makes all images ready for states like this one, in the background and at
   /// low priority: the first touch of memory is dearer than the copy. For those

@@ -23,6 +23,9 @@ struct Metrics {
   double durable_s = 0;      ///< call to durable on disk; 0 for a stage or until then
   std::uint64_t nbytes = 0;  ///< bytes of the file, header included
   std::string memory;        ///< what the image is made of and why
+  /// Where the plan comes from: "new"; "same", the last one after a walk over the
+  /// state; or "again", the last one without a walk.
+  std::string plan;
   std::uint64_t at_once_nbytes = 0;  ///< copied before the call returned
   std::uint64_t faults = 0;          ///< writes that waited for a page to be copied
   std::uint64_t faults_nbytes = 0;   ///< copied because a write waited for them
@@ -52,6 +55,8 @@ class TicketBase {
   /// Which capture was used and, if it is not the best, why.
   std::string capture() const;
   Metrics metrics() const;
+  /// Counts from an earlier moment: for callers whose own call began before ours.
+  void count_from(std::chrono::steady_clock::time_point began) const;
 
  protected:
   void throw_failure() const;  // after done: rethrows, and marks the failure as seen

@@ -1,6 +1,7 @@
 // Everything, for those who link the library.
 #pragma once
 
+#include "understudy/again.h"
 #include "understudy/checkpointer.h"
 #include "understudy/dtype.h"
 #include "understudy/error.h"

@@ -15,6 +15,7 @@
 #include "loadable.h"
 #include "options.h"
 #include "refs.h"
+#include "take_state.h"
 #include "waiting.h"
 #include "walk.h"
 
@@ -99,13 +100,13 @@ class PyCheckpointer {
     const auto checked = step_of(step);
     const SaveOptions options{
         .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
-    const Value value =
-        Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
     log_writer();
-    auto ticket = [&] {
-      nb::gil_scoped_release no_gil;
-      return core_->save(checked, value, options);
-    }();
+    auto ticket = take_state(
+        last_walk_, {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}, state,
+        [&](const Again& again) { return core_->save_again(checked, again, options); },
+        [&](const Value& value, std::uint64_t number) {
+          return core_->save(checked, value, options, number);
+        });
     if (!is_writer_logged_) last_ = ticket;
     return make_ticket(std::move(ticket));
   }
@@ -187,6 +188,7 @@ class PyCheckpointer {
       core_->close();
     }
     is_finished_ = true;
+    last_walk_.reset();
     log_writer();
     if (failure) std::rethrow_exception(failure);
   }
@@ -225,6 +227,7 @@ class PyCheckpointer {
   }
 
   const bool allow_pickle_;
+  std::unique_ptr<LastWalk> last_walk_;
   std::optional<Ticket<std::filesystem::path>> last_;
   bool is_writer_logged_ = false;
   const pid_t pid_ = getpid();

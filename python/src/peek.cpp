@@ -3,6 +3,9 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 namespace understudy::python {
@@ -161,22 +164,62 @@ struct PeekFinder {
     peek.sizes_at_ = *sizes_at;
     for (auto at = begin; at <= end; at += kWord) {
       if (at >= *sizes_at && at < *sizes_at + 2 * kPlace) continue;
-      if (!is_common(all, at)) continue;
+      const auto bits = written_bits(all, at);
+      if (bits == 0 || !is_common(all, at, bits)) continue;
       if (peek.view_words_ == Peek::kMaxViewWords) return false;
+      peek.view_bits_[peek.view_words_] = bits;
       peek.view_at_[peek.view_words_++] = at;
     }
     return true;
   }
 
-  bool is_common(const Objects& all, std::size_t at) const {
+  // A word has bits that torch leaves as the memory was: those that are clear in
+  // tensors made over zeros, and set in tensors made over ones.
+  std::uint64_t written_bits(const Objects& all, std::size_t at) const {
+    auto zeros = ~std::uint64_t{0}, ones = ~std::uint64_t{0};
+    for (const auto& t : all) {
+      const auto* made = peek.tensor_of(t.ptr());
+      const auto over_zeros = made_over(t, malloc_usable_size(const_cast<void*>(made)), 0x00);
+      zeros &= ~Peek::word(peek.tensor_of(over_zeros.ptr()), at);
+      const auto over_ones = made_over(t, malloc_usable_size(const_cast<void*>(made)), 0xff);
+      ones &= Peek::word(peek.tensor_of(over_ones.ptr()), at);
+    }
+    return ~(zeros & ones);
+  }
+
+  // Blocks of exactly this size, filled, that the allocator will give out next.
+  // Larger ones, the rests of what was freed, are kept from it until then.
+  static void leave_filled(std::size_t nbytes, int byte) {
+    constexpr std::size_t kEnough = 4, kMost = 10000;
+    std::vector<void*> exact, larger;
+    while (exact.size() < kEnough && larger.size() < kMost) {
+      auto* block = std::malloc(nbytes);
+      if (block == nullptr) break;
+      std::memset(block, byte, nbytes);
+      asm volatile("" : : "r"(block) : "memory");  // or the filling is left out
+      (malloc_usable_size(block) == nbytes ? exact : larger).push_back(block);
+    }
+    for (auto* block : larger) std::free(block);
+    for (auto* block : exact) std::free(block);
+  }
+
+  // A view in memory that was filled with `byte`, as far as the allocator gives
+  // out again what was freed last. Elsewhere too many bits count, and some tensors
+  // do not look as they did: no more.
+  static nb::object made_over(const nb::object& tensor, std::size_t nbytes, int byte) {
+    constexpr std::size_t kRest = 16;  // by which a block may be larger than was asked for
+    leave_filled(nbytes, byte);
+    leave_filled(nbytes - kRest, byte);
+    return tensor.attr("detach")();
+  }
+
+  bool is_common(const Objects& all, std::size_t at, std::uint64_t bits) const {
     for (const auto& t : all) {
       const Objects same{t.attr("detach")(), t.attr("data"), t.attr("view_as")(t),
                          torch.attr("nn").attr("Parameter")(t)};
       for (const auto handle : handles_of(same)) {
-        if (Peek::word(reinterpret_cast<const void*>(handle), at) !=
-            Peek::word(peek.tensor_of(t.ptr()), at)) {
-          return false;
-        }
+        const auto other = Peek::word(reinterpret_cast<const void*>(handle), at);
+        if (((other ^ Peek::word(peek.tensor_of(t.ptr()), at)) & bits) != 0) return false;
       }
     }
     return true;

@@ -48,7 +48,9 @@ class Peek {
     const auto dims = word(base, dims_at_);
     if (dims > kDimsInPlace) return 0;
     std::uint64_t sum = 1;
-    for (std::size_t i = 0; i < view_words_; ++i) sum = mixed(sum, word(base, view_at_[i]));
+    for (std::size_t i = 0; i < view_words_; ++i) {
+      sum = mixed(sum, word(base, view_at_[i]) & view_bits_[i]);
+    }
     for (std::size_t i = 0; i < dims; ++i) {
       const auto size_at = sizes_at_ + sizeof(std::uint64_t) * i;
       sum = mixed(sum, word(base, size_at));
@@ -101,6 +103,7 @@ class Peek {
   std::size_t sizes_at_ = 0;           // in torch's tensor; the strides follow
   // In torch's tensor: what else a view is.
   std::array<std::size_t, kMaxViewWords> view_at_{};
+  std::array<std::uint64_t, kMaxViewWords> view_bits_{};  // of each word: those that torch writes
   std::size_t view_words_ = 0;
 
   friend struct PeekFinder;

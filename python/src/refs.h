@@ -22,6 +22,7 @@ class Refs {
 
   /// Takes over the reference; gives the object back for use.
   PyObject* add(nb::object o);
+  void reserve(std::size_t count) { objects_.reserve(count); }
 
  private:
   std::vector<PyObject*> objects_;

@@ -10,6 +10,7 @@
 #include "options.h"
 #include "refs.h"
 #include "snapshot.h"
+#include "take_state.h"
 #include "waiting.h"
 #include "walk.h"
 
@@ -27,11 +28,10 @@ class PyStager {
 
   nb::object stage(nb::handle state) {
     Entry entry;
-    const Value value = Walker({.purpose = Purpose::memory}).walk(state);
-    auto ticket = [&] {
-      nb::gil_scoped_release no_gil;
-      return stager_.stage(value);
-    }();
+    auto ticket = take_state(
+        last_walk_, {.purpose = Purpose::memory}, state,
+        [&](const Again& again) { return stager_.stage_again(again); },
+        [&](const Value& value, std::uint64_t number) { return stager_.stage(value, number); });
     last_ = ticket;
     return make_ticket(std::move(ticket));
   }
@@ -59,6 +59,7 @@ class PyStager {
 
   void close() {
     Entry entry;
+    last_walk_.reset();
     nb::gil_scoped_release no_gil;
     stager_.close();
   }
@@ -72,6 +73,7 @@ class PyStager {
 
   const pid_t pid_ = getpid();
   Stager stager_;
+  std::unique_ptr<LastWalk> last_walk_;
   std::optional<TicketBase> last_;
 };
 

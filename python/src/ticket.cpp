@@ -71,6 +71,7 @@ nb::dict metrics(const PyTicket& ticket) {
   d["durable_s"] = m.durable_s;
   d["nbytes"] = m.nbytes;
   d["memory"] = m.memory;
+  d["plan"] = m.plan;
   d["at_once_nbytes"] = m.at_once_nbytes;
   d["faults"] = m.faults;
   d["faults_nbytes"] = m.faults_nbytes;
@@ -122,6 +123,8 @@ void bind_ticket(nb::module_& m) {
           .def("metrics", &metrics,
                "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, "
                "memory, writer.\n\n"
+               "plan: 'new', 'same' (the last one, after a walk over the state) or 'again' (without "
+               "one).\n"
                "Of the capture: at_once_nbytes were copied before the call returned; faults writes "
                "waited for\n"
                "a page, and had faults_nbytes copied for them.");

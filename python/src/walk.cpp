@@ -30,6 +30,14 @@ Value Walker::walk(nb::handle state) {
 }
 
 Value Walker::node(PyObject* o, const Path& path) {
+  if (record_ == nullptr) return any_node(o, path);
+  const auto step = record_->begin(o, is_plain_);
+  auto value = any_node(o, path);
+  record_->end(step, o, value);
+  return value;
+}
+
+Value Walker::any_node(PyObject* o, const Path& path) {
   using Kind = Value::Kind;
   switch (rule_of(Py_TYPE(o))) {
     case Rule::none: return {};
@@ -108,6 +116,16 @@ void Walker::refuse_plain(PyObject* o, const Path& path) const {
       path.place(), name_of_type(nb::handle(o).type()));
 }
 
+nb::object ask_for_state(PyObject* o, const Path& path) {
+  try {
+    return nb::handle(o).attr("state_dict")();
+  } catch (nb::python_error& error) {
+    add_note(error, fmt::format("raised by state_dict() of the {} {}",
+                                name_of_type(nb::handle(o).type()), path.place()));
+    throw;
+  }
+}
+
 // Everything that the table of exact types does not know.
 Value Walker::slow_node(PyObject* o, const Path& path) {
   const nb::handle object(o);
@@ -134,14 +152,9 @@ Value Walker::slow_node(PyObject* o, const Path& path) {
 
 Value Walker::state_of_object(PyObject* o, const Path& path) {
   const Path here = below(o, path);
-  nb::object state;
-  try {
-    state = nb::handle(o).attr("state_dict")();
-  } catch (nb::python_error& error) {
-    add_note(error, fmt::format("raised by state_dict() of the {} {}",
-                                name_of_type(nb::handle(o).type()), path.place()));
-    throw;
-  }
+  if (record_ != nullptr) record_->set_has_state();
+  const bool is_asked = next_state_ < states_.size() && states_[next_state_].first.ptr() == o;
+  const auto state = is_asked ? states_[next_state_++].second : ask_for_state(o, path);
   return node(state.ptr(), {&here, nullptr, -1, nullptr, path.depth + 1});
 }
 
@@ -230,7 +243,11 @@ Value Walker::ordered_pairs(PyObject* o, const Path& path) {
 }
 
 Value Walker::key(PyObject* o, const Path& path) {
-  return PyUnicode_CheckExact(o) ? text(o) : plain(o, path);
+  auto* const record = std::exchange(record_, nullptr);  // one step, whatever is in it
+  if (record != nullptr) record->add_key(o);
+  auto value = PyUnicode_CheckExact(o) ? text(o) : plain(o, path);
+  record_ = record;
+  return value;
 }
 
 Value Walker::plain(PyObject* o, const Path& path) {

@@ -6,6 +6,7 @@
 
 #include "common.h"
 #include "frameworks.h"
+#include "last_walk.h"
 #include "path.h"
 #include "refs.h"
 #include "understudy/value.h"
@@ -32,9 +33,18 @@ struct WriteBack {
   nb::object temporary;
 };
 
+/// Calls state_dict(). A note tells of the object when that raises.
+nb::object ask_for_state(PyObject* o, const Path& path);
+
 class Walker {
  public:
   explicit Walker(WalkOptions options);
+
+  /// Has the walk leave its steps there, and take what state_dict() gave already.
+  void remember(LastWalk& record, States states) {
+    record_ = &record;
+    states_ = std::move(states);
+  }
 
   /// Throws Error with the path, or what a user's object raised. Needs the GIL.
   Value walk(nb::handle state);
@@ -46,6 +56,7 @@ class Walker {
 
  private:
   Value node(PyObject* o, const Path& path);
+  Value any_node(PyObject* o, const Path& path);
   Value slow_node(PyObject* o, const Path& path);
   Value object_node(PyObject* o, const Path& path);
   Value state_of_object(PyObject* o, const Path& path);
@@ -97,6 +108,9 @@ class Walker {
   bool is_plain_ = false;  // in attributes and keys: no tensors, no objects
   std::vector<WriteBack> write_backs_;
   std::vector<PyObject*> torch_tensors_;
+  LastWalk* record_ = nullptr;
+  States states_;
+  std::size_t next_state_ = 0;
 };
 
 }  // namespace understudy::python

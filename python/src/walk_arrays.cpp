@@ -1,28 +1,12 @@
 // NumPy arrays, and tensors of anybody else who speaks DLPack.
 #include <nanobind/stl/pair.h>
 
+#include "buffer.h"
 #include "errors.h"
 #include "walk.h"
 
 namespace understudy::python {
 namespace {
-
-// A buffer of Python's protocol, given back at the end.
-class Buffer {
- public:
-  ~Buffer() {
-    if (has_view_) PyBuffer_Release(&view_);
-  }
-  bool get(PyObject* o) {
-    has_view_ = PyObject_GetBuffer(o, &view_, PyBUF_FORMAT | PyBUF_STRIDES) == 0;
-    return has_view_;
-  }
-  const Py_buffer& view() const { return view_; }
-
- private:
-  Py_buffer view_{};
-  bool has_view_ = false;
-};
 
 std::optional<DType> dtype_of_format(std::string_view format, Py_ssize_t item_size) {
   if (format.starts_with('>') || format.starts_with('!')) return {};

@@ -83,6 +83,17 @@ std::string TicketBase::capture() const {
   return state_->capture;
 }
 
+void TicketBase::count_from(std::chrono::steady_clock::time_point began) const {
+  std::lock_guard lock(state_->mutex);
+  const auto earlier_s = std::chrono::duration<double>(state_->began - began).count();
+  state_->earlier_s = earlier_s;
+  auto& metrics = state_->metrics;
+  metrics.blocked_s += earlier_s;
+  for (auto* known : {&metrics.captured_s, &metrics.durable_s}) {
+    if (*known > 0) *known += earlier_s;
+  }
+}
+
 Metrics TicketBase::metrics() const {
   std::lock_guard lock(state_->mutex);
   return state_->metrics;

@@ -17,7 +17,9 @@ struct TicketState {
   using Clock = std::chrono::steady_clock;
 
   /// Seconds since the call.
-  double elapsed() const { return std::chrono::duration<double>(Clock::now() - began).count(); }
+  double elapsed() const {
+    return earlier_s + std::chrono::duration<double>(Clock::now() - began).count();
+  }
   /// Marks the snapshot as complete.
   void set_captured();
   /// Ends the work well. The result must be in place.
@@ -26,6 +28,7 @@ struct TicketState {
   void set_failed(std::exception_ptr failure);
 
   const Clock::time_point began = Clock::now();
+  std::atomic<double> earlier_s{0};  ///< that the caller's call began before
   HomeProcess home;
   std::atomic<std::uint64_t> done_nbytes{0};
   std::atomic<std::uint64_t> total_nbytes{0};

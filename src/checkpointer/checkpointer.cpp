@@ -27,12 +27,17 @@ class CheckpointerState {
   explicit CheckpointerState(CheckpointerOptions given);
   ~CheckpointerState();
 
-  Ticket<fs::path> save(std::int64_t step, const Value& state, const SaveOptions& how);
+  // Takes the state by `capture`, which may give null: then nothing was saved.
+  // `state`, if it is at hand, is looked at first.
+  template <class Capture>
+  std::optional<Ticket<fs::path>> save(std::int64_t step, const Value* state,
+                                       const SaveOptions& how, const Capture& capture);
   Ticket<std::uint64_t> prewarm(const Value& state);
   Checkpoint restore(const RestoreOptions& how);
   std::optional<std::int64_t> resume(Value& state, const ResumeOptions& how);
   bool wait(Timeout timeout);
   void close();
+  StagerState& stager() { return stager_; }
   void require_here() const { home_.require("a checkpointer"); }
 
   const CheckpointerOptions options;
@@ -118,8 +123,10 @@ std::shared_ptr<store::FolderLock> CheckpointerState::begin_save(std::int64_t st
   return lock_;
 }
 
-Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
-                                         const SaveOptions& how) {
+template <class Capture>
+std::optional<Ticket<fs::path>> CheckpointerState::save(std::int64_t step, const Value* state,
+                                                        const SaveOptions& how,
+                                                        const Capture& capture) {
   throw_unseen_failure();
   auto ticket = std::make_shared<TicketState>();
   auto job = std::make_shared<SaveJob>(SaveJob{ticket,
@@ -130,16 +137,17 @@ Ticket<fs::path> CheckpointerState::save(std::int64_t step, const Value& state,
                                                how.overwrite,
                                                how.urgent,
                                                {}});
-  require_storable(state);
+  if (state != nullptr) require_storable(*state);
   job->lock = begin_save(step, how.overwrite);
   // A capture that fails drops nothing, unless there is no memory but theirs.
   if (how.urgent && !queue_.has_free_image()) queue_.drop_waiting(step);
   try {
-    job->capturing = stager_.capture(state, ticket, false, [](Capturing&, std::exception_ptr) {});
+    job->capturing = capture(ticket);
+    if (!job->capturing) return {};
   } catch (const Error& e) {
     if (e.code() != ErrorCode::busy || options.when_busy != WhenBusy::skip) throw;
     ticket->set_failed(std::current_exception());
-    return {ticket, job->result};
+    return Ticket<fs::path>{ticket, job->result};
   }
   {
     std::lock_guard lock(ticket->mutex);
@@ -290,10 +298,27 @@ Checkpointer::~Checkpointer() {
 Checkpointer::Checkpointer(Checkpointer&&) noexcept = default;
 Checkpointer& Checkpointer::operator=(Checkpointer&&) noexcept = default;
 
+namespace {
+
+// The ticket of a save tells when it is durable, not when it is captured.
+const auto ignore_captured = [](Capturing&, std::exception_ptr) {};
+
+}  // namespace
+
 Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
-                                    const SaveOptions& options) {
+                                    const SaveOptions& options, std::uint64_t number) {
   state_->require_here();
-  return state_->save(step, state, options);
+  return *state_->save(step, &state, options, [&](const auto& ticket) {
+    return state_->stager().capture(state, number, ticket, false, ignore_captured);
+  });
+}
+
+std::optional<Ticket<fs::path>> Checkpointer::save_again(std::int64_t step, const Again& again,
+                                                         const SaveOptions& options) {
+  state_->require_here();
+  return state_->save(step, nullptr, options, [&](const auto& ticket) {
+    return state_->stager().capture(again, ticket, false, ignore_captured);
+  });
 }
 
 Ticket<std::uint64_t> Checkpointer::prewarm(const Value& state) {

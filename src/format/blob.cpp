@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "format/text.h"
 #include "format/tree.h"
+#include "understudy/again.h"
 
 namespace understudy::format {
 namespace {
@@ -83,3 +84,16 @@ std::uint64_t blob_nbytes(const Value& value) {
 }
 
 }  // namespace understudy::format
+
+namespace understudy {
+
+bool is_blob(const Value& value) {
+  format::Blob::Type type;
+  return format::is_blob(value, type);
+}
+
+bool is_scalar(const Value& value) {
+  return value.type() <= Value::Type::bytes && !is_blob(value);
+}
+
+}  // namespace understudy

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "format/safetensors.h"
@@ -50,13 +51,26 @@ std::string blob_bytes(const Value& value);
 /// Their number.
 std::uint64_t blob_nbytes(const Value& value);
 
+/// Where a part of the tree is written.
+struct Span {
+  std::size_t begin = 0;
+  std::size_t nbytes = 0;
+};
+
 /// Encodes `state`. Opaque leaves without a pickle become ["o",i,type_name]
 /// with i counting them from 0 (only in memory; a file refuses them earlier).
 /// Throws Error(invalid), naming the path, for what decode_tree would not take
 /// back: text that is not UTF-8, dict keys that are equal or cannot be hashed,
 /// a kind over another type than its own. The text is one canonical form: equal
-/// states give equal trees.
-std::string encode_tree(const Value& state, const TreeLeaves& leaves);
+/// states give equal trees. `scalars` gets the place of each scalar, in walk order.
+std::string encode_tree(const Value& state, const TreeLeaves& leaves,
+                        std::vector<Span>* scalars = nullptr);
+
+/// Writes others in place of some scalars, ascending by index, and moves
+/// `scalars` along. What encode_tree would give for that state. Throws as it does,
+/// then nothing has changed.
+void exchange_scalars(std::string& tree, std::vector<Span>& scalars,
+                      std::span<const std::pair<std::size_t, Value>> others);
 
 /// Fills in the dtype, shape and strides that `is_entry` leaves out, and checks
 /// that the view lies within its entry. Throws Error(corrupt) when it does not,

@@ -7,6 +7,7 @@
 #include "format/text.h"
 #include "format/tree.h"
 #include "format/tree_rules.h"
+#include "understudy/again.h"
 #include "value/walk.h"
 
 namespace understudy::format {
@@ -29,9 +30,20 @@ std::string_view blob_name(Blob::Type type) {
 class Encoder {
  public:
   // Without leaves: only what needs no entry can be written.
-  explicit Encoder(const TreeLeaves* leaves) : leaves_(leaves) {}
+  explicit Encoder(const TreeLeaves* leaves, std::vector<Span>* scalars = nullptr)
+      : leaves_(leaves), scalars_(scalars) {}
 
   void put(const Path& path, const Value& value, int depth) {
+    const auto begin = out_.size();
+    put_any(path, value, depth);
+    if (scalars_ == nullptr || leaves_ == nullptr || !is_scalar(value)) return;
+    scalars_->push_back({begin, out_.size() - begin});
+  }
+
+  std::string take() { return std::move(out_); }
+
+ private:
+  void put_any(const Path& path, const Value& value, int depth) {
     const auto problem = kind_problem(value.kind(), value.extra(), value.type(), &value);
     if (!problem.empty()) refuse(path, problem);
     if (value.kind() == Value::Kind::plain) return put_plain(path, value, depth);
@@ -44,9 +56,6 @@ class Encoder {
     out_ += ']';
   }
 
-  std::string take() { return std::move(out_); }
-
- private:
   [[noreturn]] void refuse(const Path& path, std::string_view why) const {
     fail(ErrorCode::invalid, "the state cannot be written at '{}': {}", path.str(), why);
   }
@@ -241,6 +250,7 @@ class Encoder {
   }
 
   const TreeLeaves* leaves_;
+  std::vector<Span>* scalars_;
   std::string out_;
   std::size_t next_view_ = 0;
   std::size_t next_blob_ = 0;
@@ -249,10 +259,36 @@ class Encoder {
 
 }  // namespace
 
-std::string encode_tree(const Value& state, const TreeLeaves& leaves) {
-  Encoder encoder(&leaves);
+std::string encode_tree(const Value& state, const TreeLeaves& leaves, std::vector<Span>* scalars) {
+  Encoder encoder(&leaves, scalars);
   encoder.put({}, state, 0);
   return encoder.take();
+}
+
+void exchange_scalars(std::string& tree, std::vector<Span>& scalars,
+                      std::span<const std::pair<std::size_t, Value>> others) {
+  std::string anew;
+  anew.reserve(tree.size() + tree.size() / 8);
+  auto moved = scalars;
+  std::size_t taken = 0;  // of the old tree
+  auto other = others.begin();
+  for (std::size_t i = 0; i < scalars.size(); ++i) {
+    if (other == others.end() || other->first != i) {
+      moved[i].begin = scalars[i].begin - taken + anew.size();
+      continue;
+    }
+    anew.append(tree, taken, scalars[i].begin - taken);
+    const auto text = encode_inline(other++->second);
+    moved[i] = {anew.size(), text.size()};
+    anew += text;
+    taken = scalars[i].begin + scalars[i].nbytes;
+  }
+  if (other != others.end()) {
+    fail(ErrorCode::invalid, "the state has no scalar {}, only {}", other->first, scalars.size());
+  }
+  anew.append(tree, taken);
+  tree = std::move(anew);
+  scalars = std::move(moved);
 }
 
 std::string encode_inline(const Value& value) {

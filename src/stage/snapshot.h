@@ -75,7 +75,11 @@ class StagerState {
   /// captured (but neither done nor failed) before `on_end` is called, which may
   /// be before this returns. With `reports_progress` the ticket's bytes done are
   /// those of the capture.
-  std::shared_ptr<Capturing> capture(const Value& state, const std::shared_ptr<TicketState>& ticket,
+  std::shared_ptr<Capturing> capture(const Value& state, std::uint64_t number,
+                                     const std::shared_ptr<TicketState>& ticket,
+                                     bool reports_progress, OnEnd on_end);
+  /// Null when that was not the last state; then nothing was done.
+  std::shared_ptr<Capturing> capture(const Again& again, const std::shared_ptr<TicketState>& ticket,
                                      bool reports_progress, OnEnd on_end);
   /// Plans for `state`, then makes the images ready in the background, which
   /// `ticket` tells of and `result` gets the bytes of.
@@ -87,8 +91,11 @@ class StagerState {
 
  private:
   struct Plan;
+  struct Order;
 
-  const Plan& plan_for(const Value& state, std::string& tree, std::vector<Value>& opaques);
+  Plan& plan_for(const Value& state, std::vector<Value>& opaques);
+  bool take_scalars(const Again& again);
+  std::shared_ptr<Capturing> begin(Order order);
 
   const StagerOptions options_;
   HomeProcess home_;

@@ -1,7 +1,8 @@
 // A capture, step by step:
 // 1. One pass over the state gives its structure and the bytes of its blobs.
 // 2. The plan is reused when the structure is the last one's; else a new one
-//    is made. The tree, which holds the scalars, is written anew each time.
+//    is made. The tree, which holds the scalars, is written anew each time; or, when
+//    the caller knows that nothing else is new (again.h), the scalars in it are.
 // 3. An image is leased, and its pages are made if it is new. Its first bytes, the
 //    header's length, are zeroed: an unfinished image is not a safetensors file.
 // 4. The data section is filled: by all threads, before the call returns; or what
@@ -28,6 +29,21 @@ struct StagerState::Plan {
   std::shared_ptr<const format::Layout> layout;
   transfer::Plan transfer;
   std::uint64_t layout_id;
+  /// Of the tensor leaves, for messages.
+  std::shared_ptr<const std::vector<std::string>> paths;
+  // Of the last state:
+  std::string tree;
+  std::vector<format::Span> scalars;  ///< in the tree
+  std::uint64_t number = 0;           ///< as the caller gave it
+  std::string origin = "new";         ///< for the ticket
+};
+
+struct StagerState::Order {
+  std::vector<Value> opaques;
+  std::shared_ptr<const void> sources;
+  std::shared_ptr<TicketState> ticket;
+  bool reports_progress;
+  OnEnd on_end;
 };
 
 StagerState::StagerState(const StagerOptions& options)
@@ -41,46 +57,80 @@ StagerState::~StagerState() {
   close();
 }
 
-const StagerState::Plan& StagerState::plan_for(const Value& state, std::string& tree,
-                                               std::vector<Value>& opaques) {
+namespace {
+
+std::vector<std::string> paths_of(const Value& state) {
+  std::vector<std::string> paths;
+  value::walk(state, [&](const value::Path& path, const Value& node) {
+    if (node.type() == Value::Type::tensor) paths.push_back(path.str());
+    format::Blob::Type blob;
+    return !format::is_blob(node, blob);
+  });
+  return paths;
+}
+
+}  // namespace
+
+StagerState::Plan& StagerState::plan_for(const Value& state, std::vector<Value>& opaques) {
   auto structure = stage::examine(state);
   opaques = std::move(structure.opaques);
   const auto metadata = header_metadata({});
+  std::vector<format::Span> scalars;
   if (plan_ && plan_->signature == structure.signature) {
-    tree = format::encode_tree(state, plan_->layout->leaves);
+    auto tree = format::encode_tree(state, plan_->layout->leaves, &scalars);
     if (format::fits(*plan_->layout, tree, metadata)) {
       plan_->transfer.set_blobs(std::move(structure.blobs));
+      plan_->tree = std::move(tree);
+      plan_->scalars = std::move(scalars);
+      plan_->number = 0;
+      plan_->origin = "same";
       return *plan_;
     }
+    scalars.clear();
   }
   plan_.reset();
   auto extents = value::find_extents(structure.tensors);
   auto layout =
       std::make_shared<const format::Layout>(format::make_layout(state, extents, metadata));
-  tree = format::encode_tree(state, layout->leaves);
-  plan_ =
-      std::make_unique<Plan>(Plan{std::move(structure.signature), layout,
-                                  transfer::Plan(*layout, std::move(extents)), next_layout_id_++});
+  auto tree = format::encode_tree(state, layout->leaves, &scalars);
+  plan_ = std::make_unique<Plan>(
+      Plan{std::move(structure.signature), layout, transfer::Plan(*layout, std::move(extents)),
+           next_layout_id_++, std::make_shared<const std::vector<std::string>>(paths_of(state)),
+           std::move(tree), std::move(scalars)});
   plan_->transfer.set_blobs(std::move(structure.blobs));
   return *plan_;
+}
+
+// Whether the plan is of that state; then it has its scalars now.
+bool StagerState::take_scalars(const Again& again) {
+  if (!plan_ || again.was == 0 || plan_->number != again.was) return false;
+  if (!again.scalars.empty()) {
+    auto tree = plan_->tree;
+    auto scalars = plan_->scalars;
+    format::exchange_scalars(tree, scalars, again.scalars);
+    if (!format::fits(*plan_->layout, tree, header_metadata({}))) return false;
+    plan_->tree = std::move(tree);
+    plan_->scalars = std::move(scalars);
+  }
+  plan_->number = again.is;
+  plan_->origin = "again";
+  return true;
 }
 
 namespace {
 
 // The path of the tensor whose bytes lie at `offset` of the data section.
-std::string tensor_at(const Value& state, const format::Layout& layout, std::uint64_t offset) {
+std::string tensor_at(const std::vector<std::string>& paths, const format::Layout& layout,
+                      std::uint64_t offset) {
   std::string found = "a tensor";
-  std::size_t leaf = 0;
-  value::walk(state, [&](const value::Path& path, const Value& node) {
-    if (node.type() != Value::Type::tensor) return true;
-    const auto& entry = layout.entries[layout.leaves.views[leaf++].entry];
-    if (entry.begin <= offset && offset < entry.end) found = path.str();
-    return true;
-  });
+  for (std::size_t leaf = 0; leaf < paths.size(); ++leaf) {
+    const auto& entry = layout.entries[layout.leaves.views[leaf].entry];
+    if (entry.begin <= offset && offset < entry.end) found = paths[leaf];
+  }
   return found;
 }
 
-std::exception_ptr failure_of(const stage::Flight& flight, const Value* state,
+std::exception_ptr failure_of(const stage::Flight& flight, const std::vector<std::string>& paths,
                               const format::Layout& layout, const std::byte* data) {
   using Failure = stage::Flight::Failure;
   const auto why = flight.failure();
@@ -90,9 +140,8 @@ std::exception_ptr failure_of(const stage::Flight& flight, const Value* state,
   if (why == Failure::lost) code = ErrorCode::io;
   const auto chunk = flight.failed_chunk();
   const auto name =
-      chunk && state != nullptr
-          ? tensor_at(*state, layout, static_cast<std::uint64_t>(chunk->target - data))
-          : std::string("a tensor");
+      chunk ? tensor_at(paths, layout, static_cast<std::uint64_t>(chunk->target - data))
+            : std::string("a tensor");
   return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
 }
 
@@ -104,13 +153,33 @@ struct Target {
 
 }  // namespace
 
-std::shared_ptr<Capturing> StagerState::capture(const Value& state,
+std::shared_ptr<Capturing> StagerState::capture(const Value& state, std::uint64_t number,
                                                 const std::shared_ptr<TicketState>& ticket,
                                                 bool reports_progress, OnEnd on_end) {
   home_.require("a stager");
   std::lock_guard one_at_a_time(mutex_);
+  std::vector<Value> opaques;
+  plan_for(state, opaques).number = number;
+  return begin({std::move(opaques), std::make_shared<const Value>(state), ticket, reports_progress,
+                std::move(on_end)});
+}
+
+std::shared_ptr<Capturing> StagerState::capture(const Again& again,
+                                                const std::shared_ptr<TicketState>& ticket,
+                                                bool reports_progress, OnEnd on_end) {
+  home_.require("a stager");
+  std::lock_guard one_at_a_time(mutex_);
+  if (!take_scalars(again)) return nullptr;
+  return begin({{}, again.owners, ticket, reports_progress, std::move(on_end)});
+}
+
+// Steps 3 and 4, by the plan as it is.
+std::shared_ptr<Capturing> StagerState::begin(Order order) {
+  const auto& plan = *plan_;
+  const auto& ticket = order.ticket;
   SnapshotState::Contents contents;
-  const auto& plan = plan_for(state, contents.tree, contents.opaques);
+  contents.opaques = std::move(order.opaques);
+  contents.tree = plan.tree;
   const auto layout = contents.layout = plan.layout;
   double waited_s = 0;
   const auto lease = contents.image =
@@ -126,30 +195,29 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
   auto* const data = image.data() + layout->header_nbytes;
   auto capturing =
       std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
-  const auto finish = [ticket, capturing, on_end = std::move(on_end)](std::exception_ptr failure) {
+  const auto finish = [ticket, capturing, on_end = std::move(order.on_end)](std::exception_ptr failure) {
     if (!failure) ticket->set_captured();
     capturing->end(failure);
     on_end(*capturing, failure);
   };
-  const auto sources = std::make_shared<const Value>(state);
   const auto begun =
       overlapped_.begin({.plan = plan.transfer,
                          .plan_id = plan.layout_id,
                          .data = data,
                          .zero_gaps = !is_zeroed,
                          .workers = workers_,
-                         .sources = sources,
+                         .sources = std::move(order.sources),
                          .target = std::make_shared<Target>(lease, ticket),
-                         .progress = reports_progress ? &ticket->done_nbytes : nullptr,
+                         .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
                          .on_end =
                              [ticket, finish, layout, data,
-                              watched = std::weak_ptr(sources)](const stage::Flight& flight) {
+                              paths = plan.paths](const stage::Flight& flight) {
                                {
                                  std::lock_guard lock(ticket->mutex);
                                  ticket->metrics.faults = flight.faults();
                                  ticket->metrics.faults_nbytes = flight.fault_nbytes();
                                }
-                               finish(failure_of(flight, watched.lock().get(), *layout, data));
+                               finish(failure_of(flight, *paths, *layout, data));
                              }},
                         waited_s);
   if (!begun.is_under_way) plan.transfer.fill_all(data, !is_zeroed, workers_);
@@ -158,6 +226,7 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
     ticket->metrics.nbytes = end;
     ticket->metrics.waited_s = waited_s;
     ticket->metrics.memory = image.describe();
+    ticket->metrics.plan = plan.origin;
     ticket->metrics.at_once_nbytes =
         begun.is_under_way ? begun.at_once_nbytes : layout->data_nbytes;
     ticket->capture = begun.capture;
@@ -170,9 +239,8 @@ void StagerState::prewarm(const Value& state, std::shared_ptr<TicketState> ticke
                           std::shared_ptr<std::optional<std::uint64_t>> result) {
   home_.require("a stager");
   std::lock_guard one_at_a_time(mutex_);
-  std::string tree;
   std::vector<Value> opaques;
-  const auto nbytes = plan_for(state, tree, opaques).layout->file_nbytes();
+  const auto nbytes = plan_for(state, opaques).layout->file_nbytes();
   ticket->total_nbytes = nbytes * static_cast<std::uint64_t>(options_.images);
   prewarmer_.post([this, nbytes, ticket, result] {
     try {
@@ -197,27 +265,47 @@ Stager::~Stager() = default;
 Stager::Stager(Stager&&) noexcept = default;
 Stager& Stager::operator=(Stager&&) noexcept = default;
 
-Ticket<Snapshot> Stager::stage(const Value& state) {
+namespace {
+
+// Takes a ticket through one capture, however that is begun; nothing when it
+// could not be.
+template <class Begin>
+std::optional<Ticket<Snapshot>> stage_by(const StagerOptions& options, const Begin& begin) {
   auto ticket = std::make_shared<TicketState>();
   auto result = std::make_shared<std::optional<Snapshot>>();
   try {
-    const auto capturing = state_->capture(
-        state, ticket, true, [ticket, result](Capturing& ended, std::exception_ptr failure) {
+    const auto capturing =
+        begin(ticket, [ticket, result](Capturing& ended, std::exception_ptr failure) {
           if (failure) return ticket->set_failed(failure);
           *result = ended.take();
           ticket->total_nbytes = (*result)->nbytes();
           ticket->done_nbytes = ticket->total_nbytes.load();
           ticket->set_done();
         });
+    if (!capturing) return {};
   } catch (const Error& e) {
     // Skipping is an answer, not a failure of the call.
-    if (e.code() != ErrorCode::busy || state_->options().when_busy != WhenBusy::skip) throw;
+    if (e.code() != ErrorCode::busy || options.when_busy != WhenBusy::skip) throw;
     ticket->set_failed(std::current_exception());
-    return {ticket, result};
+    return Ticket<Snapshot>{ticket, result};
   }
   std::lock_guard lock(ticket->mutex);
   ticket->metrics.blocked_s = ticket->elapsed();
-  return {ticket, result};
+  return Ticket<Snapshot>{ticket, result};
+}
+
+}  // namespace
+
+Ticket<Snapshot> Stager::stage(const Value& state, std::uint64_t number) {
+  return *stage_by(state_->options(), [&](const auto& ticket, auto on_end) {
+    return state_->capture(state, number, ticket, true, std::move(on_end));
+  });
+}
+
+std::optional<Ticket<Snapshot>> Stager::stage_again(const Again& again) {
+  return stage_by(state_->options(), [&](const auto& ticket, auto on_end) {
+    return state_->capture(again, ticket, true, std::move(on_end));
+  });
 }
 
 Ticket<std::uint64_t> Stager::prewarm(const Value& state) {

@@ -131,10 +131,11 @@ def test_a_whole_run(tmp_path) -> None:
             )
         )
         if n >= 4:
-            saves[-1].result()
+            # Until all have ended and given their images back.
+            for save in saves:
+                save.result()
+            gc.collect()
             counts.append((len(os.listdir("/proc/self/fd")), held(stager)))
-    for save in saves:
-        save.result()
     for n in range(12):
         assert_saved(tmp_path / str(n), n)
     assert counts[-1][0] <= counts[0][0] and counts[-1][1] == counts[0][1]

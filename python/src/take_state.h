@@ -1,0 +1,48 @@
+// How a state reaches the library: whole, or as the last one again.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "last_walk.h"
+#include "walk.h"
+
+namespace understudy::python {
+
+/// Captures `state` by `again(Again)`, which may give nothing, where it is the last
+/// one again, else by `whole(Value, number)`. Both are called without the GIL.
+template <class TakeAgain, class TakeWhole>
+auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb::handle state,
+                const TakeAgain& again, const TakeWhole& whole) {
+  const auto began = std::chrono::steady_clock::now();
+  // Moved away: a user's state_dict() or another thread may come here meanwhile.
+  auto walk = std::move(last);
+  States states;
+  if (walk) {
+    if (const auto found = walk->again(state, states)) {
+      auto ticket = [&] {
+        nb::gil_scoped_release no_gil;
+        return again(*found);
+      }();
+      if (ticket) {
+        last = std::move(walk);
+        ticket->count_from(began);
+        return std::move(*ticket);
+      }
+    }
+  }
+  walk = std::make_unique<LastWalk>();
+  Walker walker(options);
+  walker.remember(*walk, std::move(states));
+  const Value value = walker.walk(state);
+  auto ticket = [&] {
+    nb::gil_scoped_release no_gil;
+    return whole(value, walk->number());
+  }();
+  if (walk->can_repeat()) last = std::move(walk);
+  ticket.count_from(began);
+  return ticket;
+}
+
+}  // namespace understudy::python
