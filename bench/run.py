@@ -79,7 +79,10 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     small = states.small(options.small)
     show(stage.bench_stage("small tensors", small, roofs, repetitions))
     show(drop_in.bench_drop_in("small tensors", small, roofs, repetitions))
-    show([drop_in.bench_module(roofs, repetitions, options.small // 8)])
+    module = states.module(options.small // 8)
+    show([stage.bench_module(module, roofs, repetitions)])
+    show([drop_in.bench_module(module, roofs, repetitions)])
+    del module
     show([save.bench_save("small tensors", small, folder, roofs, repetitions)])
     few = min(3, repetitions)  # a peer takes seconds
     show(restore.bench_restore(" small tensors", small, folder / "small", roofs, few))

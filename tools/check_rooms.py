@@ -39,6 +39,7 @@ PUBLIC_HEADERS = {
     "dtype": "value",
     "tensor": "value",
     "value": "value",
+    "again": "format",
     "stager": "stage",
     "mirror": "stage",
     "files": "restore",

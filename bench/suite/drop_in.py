@@ -28,20 +28,8 @@ def bench_drop_in(name: str, state: State, roofs: Roofs, repetitions: int) -> li
     ]
 
 
-def bench_module(roofs: Roofs, repetitions: int, blocks: int) -> Workload:
-    """Four tensors a block. `state_dict()` makes new tensors over the same storages at each call;
-    it is timed, too."""
-    module = torch.nn.ModuleList(
-        torch.nn.ModuleDict(
-            {
-                "up": torch.nn.Linear(16, 64, bias=False),
-                "down": torch.nn.Linear(64, 16, bias=False),
-                "norm": torch.nn.RMSNorm(16),
-                "last": torch.nn.RMSNorm(16),
-            }
-        )
-        for _ in range(blocks)
-    )
+def bench_module(module: torch.nn.Module, roofs: Roofs, repetitions: int) -> Workload:
+    """`state_dict()` makes new tensors over the same storages at each call; it is timed, too."""
     nbytes = nbytes_of(module.state_dict())
     return _steady(
         "drop-in module.state_dict(), steady", module.state_dict, nbytes, roofs, repetitions

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.distributed.checkpoint._state_dict_stager import StateDictStager
 
 import understudy
@@ -26,8 +28,16 @@ def bench_stage(name: str, state: State, roofs: Roofs, repetitions: int) -> list
     nbytes = nbytes_of(state)
     return [
         _first(f"stage {name}, first", state, nbytes, roofs, repetitions),
-        _steady(f"stage {name}, steady", state, nbytes, roofs, repetitions),
+        _steady(f"stage {name}, steady", lambda: state, nbytes, roofs, repetitions),
     ]
+
+
+def bench_module(module: torch.nn.Module, roofs: Roofs, repetitions: int) -> Workload:
+    """`state_dict()` makes new tensors over the same storages each time; it is not timed."""
+    nbytes = nbytes_of(module.state_dict())
+    return _steady(
+        "stage module.state_dict(), steady", module.state_dict, nbytes, roofs, repetitions
+    )
 
 
 def _first(name: str, state: State, nbytes: int, roofs: Roofs, repetitions: int) -> Workload:
@@ -74,7 +84,9 @@ def _first(name: str, state: State, nbytes: int, roofs: Roofs, repetitions: int)
     return workload
 
 
-def _steady(name: str, state: State, nbytes: int, roofs: Roofs, repetitions: int) -> Workload:
+def _steady(
+    name: str, make: Callable[[], State], nbytes: int, roofs: Roofs, repetitions: int
+) -> Workload:
     """Stagers that have their plans and buffers. Giving the result back is in the figure."""
     # Until the snapshot is complete, which a blocking capture has sooner.
     stager, with_state, peer_stager = (
@@ -84,16 +96,19 @@ def _steady(name: str, state: State, nbytes: int, roofs: Roofs, repetitions: int
     )
 
     def ours() -> float:
+        state = make()
         with timed() as watch, stager.stage(state).wait():
             pass
         return watch.seconds
 
     def ours_with_state() -> float:
+        state = make()
         with timed() as watch, with_state.stage(state).wait() as snapshot:
             snapshot.state()
         return watch.seconds
 
     def peer() -> float:
+        state = make()
         with timed() as watch:
             peer_stager.stage(state)
         return watch.seconds

@@ -21,5 +21,20 @@ def small(count: int) -> State:
     return {f"layers.{i}.weight": torch.rand(_SMALL_NUMEL) for i in range(count)}
 
 
+def module(blocks: int) -> torch.nn.Module:
+    """Four small parameters a block."""
+    return torch.nn.ModuleList(
+        torch.nn.ModuleDict(
+            {
+                "up": torch.nn.Linear(16, 64, bias=False),
+                "down": torch.nn.Linear(64, 16, bias=False),
+                "norm": torch.nn.RMSNorm(16),
+                "last": torch.nn.RMSNorm(16),
+            }
+        )
+        for _ in range(blocks)
+    )
+
+
 def nbytes_of(state: State) -> int:
     return sum(tensor.nbytes for tensor in state.values())

@@ -1,4 +1,4 @@
-// Again: a state that was staged before, of which nothing but scalars is new.
+// Again: a state that was staged before, with other scalars and other bytes.
 #pragma once
 
 #include <cstddef>
@@ -19,15 +19,17 @@ bool is_blob(const Value& value);
 bool is_scalar(const Value& value);
 
 /// For callers who can tell, without making a Value of it, that a state has the
-/// containers, keys and tensors (over the same memory) that it had when it was
-/// last staged. Making a Value of ten thousand tensors costs more than copying
-/// them.
+/// containers, keys and tensors that it had when it was last staged. Making a Value of ten thousand
+/// tensors costs more than copying them.
 struct Again {
   std::uint64_t was = 0;  ///< the number that the stage before was given; not 0
   std::uint64_t is = 0;   ///< the number of this one, for the next
   /// Scalars that have changed, ascending. The first of each pair counts scalars
   /// in walk order, from 0; those in keys and extras are none.
   std::vector<std::pair<std::size_t, Value>> scalars;
+  /// Tensors that lie elsewhere now, with the same type, shape and strides, ascending:
+  /// which, counted in walk order from 0, and where element 0 is.
+  std::vector<std::pair<std::size_t, std::byte*>> moves;
   /// Keeps the memory of the tensors until the capture has ended.
   std::shared_ptr<const void> owners;
 };

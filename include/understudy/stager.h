@@ -69,8 +69,8 @@ class Stager {
   Ticket<Snapshot> stage(const Value& state, std::uint64_t number = 0);
 
   /// The same for the state of the last call, with other scalars. Nothing was done
-  /// when it gives nothing: another state was staged in between, or the scalars
-  /// need more room than they had.
+  /// when it gives nothing: another state was staged in between, the scalars need
+  /// more room than they had, or a tensor that has moved shares its bytes.
   std::optional<Ticket<Snapshot>> stage_again(const Again& again);
 
   /// Makes all images ready for states like this one, in the background and at

@@ -66,13 +66,19 @@ struct LastWalk::Pass {
   std::shared_ptr<Refs> owners = std::make_shared<Refs>();
   std::vector<std::pair<std::size_t, Value>> changed{};
   std::vector<std::pair<std::size_t, nb::object>> kept{};  // into scalars_
-  std::size_t step = 0, key = 0, scalar = 0;
+  struct Place {
+    std::size_t step, tensor;
+    const void* storage;
+    const std::byte* data;
+  };
+  std::vector<Place> moved{};
+  std::size_t step = 0, key = 0, scalar = 0, tensor = 0;
 };
 
 LastWalk::LastWalk()
-    : torch_(torch_if_loaded()), numpy_(numpy_if_loaded()), number_(new_number()) {
-  if (torch_ != nullptr && torch_->peek) peek_ = &*torch_->peek;
-}
+    : torch_(torch_if_loaded()),
+      peek_(torch_ == nullptr ? std::nullopt : torch_->peek),
+      number_(new_number()) {}
 
 void LastWalk::give_up() {
   can_repeat_ = false;
@@ -153,17 +159,18 @@ void LastWalk::end_scalar(Step& step, PyObject* o, bool is_fixed) {
 
 // One whose values are its bytes, where it lies.
 bool LastWalk::end_tensor(Step& step, PyObject* o, const Value& value) {
-  if (peek_ == nullptr || value.type() != Value::Type::tensor) return false;
+  if (!peek_ || value.type() != Value::Type::tensor) return false;
   step.kind = Kind::tensor;
   step.tensor = o;
   step.handle = peek_->handle(o);
-  step.looks = peek_->view_of(o);
+  step.form = peek_->form_of(o);
   step.storage = peek_->storage_of(o);
-  if (step.looks == 0 || peek_->has_lazy_bit(o)) return false;
+  if (step.form == 0 || peek_->has_lazy_bit(o)) return false;
   step.data = peek_->data(step.storage);
   const auto offset = static_cast<const std::byte*>(value.as_tensor().data()) - step.data;
   const auto nbytes = static_cast<std::ptrdiff_t>(peek_->nbytes(step.storage));
   if (value.as_tensor().nbytes() > 0 && (offset < 0 || offset >= nbytes)) return false;
+  step.size = offset;
   const bool is_parameter = value.kind() == Value::Kind::parameter;
   step.is_flagged = is_parameter && value.extra().as_boolean();
   ++tensors_;
@@ -181,7 +188,8 @@ bool LastWalk::end_array(Step& step, PyObject* o, const Value& value) {
   step.kind = Kind::array;
   step.data = static_cast<const std::byte*>(view.buf);
   step.size = static_cast<std::int64_t>(arrays_.size());
-  arrays_.push_back({view.format == nullptr ? "" : view.format, view.itemsize,
+  arrays_.push_back({view.format == nullptr ? "" : view.format,
+                     view.itemsize,
                      {view.shape, view.shape + view.ndim},
                      {view.strides, view.strides + view.ndim}});
   return true;
@@ -204,8 +212,16 @@ std::optional<Again> LastWalk::again(nb::handle state, States& states) {
   pass_ = nullptr;
   if (!is_found) return {};
   for (auto& [index, object] : pass.kept) scalars_[index] = std::move(object);
-  const auto was = std::exchange(number_, new_number());
-  return Again{was, number_, std::move(pass.changed), std::move(pass.owners)};
+  Again again{number_, new_number(), std::move(pass.changed), {}, std::move(pass.owners)};
+  number_ = again.is;
+  for (const auto& place : pass.moved) {
+    auto& step = steps_[place.step];
+    step.storage = place.storage;
+    step.data = place.data;
+    const auto offset = step.kind == Kind::tensor ? step.size : 0;
+    again.moves.emplace_back(place.tensor, const_cast<std::byte*>(step.data) + offset);
+  }
+  return again;
 }
 
 bool LastWalk::is_same(PyObject* o, const Path& path) {
@@ -300,13 +316,14 @@ bool LastWalk::is_same_key(PyObject* key) {
   return pass_->key < keys_.size() && are_equal(keys_[pass_->key++].ptr(), key);
 }
 
-// The same view of the same storage, whose bytes lie where they lay. It need not
-// be the same object.
+// The same view of a storage. It need not be the same object.
 bool LastWalk::is_same_tensor(const Step& step, PyObject* o) {
   fetch_later();
-  if (peek_->view_of(o) != step.looks) return false;
+  if (peek_->form_of(o) != step.form) return false;
   const auto* storage = peek_->storage_of(o);
-  if (peek_->data(storage) != step.data) return false;
+  const auto* data = peek_->data(storage);
+  if ((data == nullptr) != (step.data == nullptr)) return false;  // freed since
+  move(step, storage, data);
   if (torch_->parameter.is(nb::handle(reinterpret_cast<PyObject*>(step.type)))) {
     static auto* const name = interned("requires_grad");
     if (get_attribute(o, name).is(nb::handle(Py_True)) != step.is_flagged) return false;
@@ -320,9 +337,18 @@ bool LastWalk::is_same_array(const Step& step, PyObject* o) {
   Buffer buffer;
   if (!buffer.get(o)) return PyErr_Clear(), false;
   const auto& view = buffer.view();
-  if (view.buf != step.data || !arrays_[static_cast<std::size_t>(step.size)].is(view)) return false;
+  if (!arrays_[static_cast<std::size_t>(step.size)].is(view)) return false;
+  move(step, nullptr, static_cast<const std::byte*>(view.buf));
   pass_->owners->add(nb::borrow(o));
   return true;
+}
+
+// Takes down where a tensor lies, if that is not where it lay.
+void LastWalk::move(const Step& step, const void* storage, const std::byte* data) {
+  const auto tensor = pass_->tensor++;
+  if (storage == step.storage && data == step.data) return;
+  const auto at = static_cast<std::size_t>(&step - steps_.data());
+  pass_->moved.push_back({at, tensor, storage, data});
 }
 
 bool LastWalk::is_same_object(const Step&, PyObject* o, const Path& path) {

@@ -4,8 +4,8 @@
 // state leaves its steps here, one for each object it met: what kind of container
 // and its size, the keys, where each tensor lies and how. The next time one pass
 // over the objects compares them with the steps. Where all are the same, the plan
-// of the last capture holds, and only scalars that have changed go into it
-// (Again). At the first difference the pass ends, and the state is walked.
+// of the last capture holds, and only scalars that have changed go into it, and
+// tensors that have moved (Again). At the first difference the pass ends, and the state is walked.
 //
 // Nothing of a state is kept alive between the calls but keys and scalars.
 #pragma once
@@ -67,13 +67,13 @@ class LastWalk {
     PyTypeObject* type = nullptr;
     Kind kind = Kind::unknown;
     bool is_flagged = false;  // needs a gradient; has attributes
-    std::int64_t size = 0;    // of containers; of others an index
-    std::uint64_t looks = 0;  // Peek's view of a tensor
-    const std::byte* data = nullptr;
+    std::int64_t size = 0;    // of containers; of tensors their offset; of others an index
+    std::uint64_t form = 0;   // of tensors, as Peek has it
+    const void* storage = nullptr;
+    const std::byte* data = nullptr;  // of the storage, or of an array
     // To think ahead; may be gone.
     PyObject* tensor = nullptr;
     const void* handle = nullptr;
-    const void* storage = nullptr;
   };
   struct Array {
     std::string format;
@@ -96,12 +96,12 @@ class LastWalk {
   bool is_same_key(PyObject* key);
   bool is_same_tensor(const Step& step, PyObject* o);
   bool is_same_array(const Step& step, PyObject* o);
+  void move(const Step& step, const void* storage, const std::byte* data);
   bool is_same_object(const Step& step, PyObject* o, const Path& path);
   void fetch_later() const;
 
   const Torch* torch_;
-  const Numpy* numpy_;
-  const Peek* peek_ = nullptr;
+  const std::optional<Peek> peek_;
   std::uint64_t number_;
   bool can_repeat_ = true;
   std::vector<Step> steps_;

@@ -162,7 +162,7 @@ struct PeekFinder {
     if (!dims_at || !sizes_at || !strides_at || *strides_at != *sizes_at + kPlace) return false;
     peek.dims_at_ = *dims_at;
     peek.sizes_at_ = *sizes_at;
-    for (auto at = begin; at <= end; at += kWord) {
+    for (auto at = begin + kWord; at <= end; at += kWord) {
       if (at >= *sizes_at && at < *sizes_at + 2 * kPlace) continue;
       const auto bits = written_bits(all, at);
       if (bits == 0 || !is_common(all, at, bits)) continue;

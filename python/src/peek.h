@@ -44,6 +44,11 @@ class Peek {
   /// that are lazy in the same way. 0 for tensors of more dimensions than torch
   /// keeps in place.
   std::uint64_t view_of(PyObject* tensor) const {
+    const auto form = form_of(tensor);
+    return form == 0 ? 0 : mixed(form, reinterpret_cast<std::uintptr_t>(storage_of(tensor)));
+  }
+  /// The same, over any storage.
+  std::uint64_t form_of(PyObject* tensor) const {
     const auto* base = tensor_of(tensor);
     const auto dims = word(base, dims_at_);
     if (dims > kDimsInPlace) return 0;
@@ -101,7 +106,7 @@ class Peek {
   std::size_t data_at_ = 0;            // in torch's storage
   std::size_t dims_at_ = 0;            // in torch's tensor: their number
   std::size_t sizes_at_ = 0;           // in torch's tensor; the strides follow
-  // In torch's tensor: what else a view is.
+  // In torch's tensor: what else the form of a view is.
   std::array<std::size_t, kMaxViewWords> view_at_{};
   std::array<std::uint64_t, kMaxViewWords> view_bits_{};  // of each word: those that torch writes
   std::size_t view_words_ = 0;

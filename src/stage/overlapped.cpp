@@ -14,10 +14,6 @@
 namespace understudy::stage {
 namespace {
 
-// A run below this is copied at once: protecting, lifting and looking after it
-// (three system calls, 6 us) costs more than its copy (64 KiB: 3 us).
-constexpr std::uint64_t kProtectedNbytes = std::uint64_t{64} << 10;
-
 // With less than this to protect, `automatic` does not overlap: the blocking copy
 // takes under a millisecond, and each fault costs the trainer 0.2 ms.
 constexpr std::uint64_t kWorthwhileNbytes = std::uint64_t{16} << 20;

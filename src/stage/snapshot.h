@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "format/layout.h"
 #include "memory/image.h"
 #include "stage/overlapped.h"
+#include "stage/places.h"
 #include "understudy/stager.h"
 
 namespace understudy {
@@ -94,7 +96,8 @@ class StagerState {
   struct Order;
 
   Plan& plan_for(const Value& state, std::vector<Value>& opaques);
-  bool take_scalars(const Again& again);
+  bool take(const Again& again);
+  bool move_tensors(std::span<const stage::Move> moves);
   std::shared_ptr<Capturing> begin(Order order);
 
   const StagerOptions options_;
@@ -104,7 +107,8 @@ class StagerState {
   WorkerPool workers_;
   stage::Overlapped overlapped_;
   std::unique_ptr<Plan> plan_;
-  std::uint64_t next_layout_id_ = 1;    // 0 is fresh memory
+  std::uint64_t next_layout_id_ = 1;  // 0 is fresh memory
+  std::uint64_t next_places_id_ = 1;
   TaskThread prewarmer_{"us-prewarm"};  // last: its tasks use the pool
 };
 

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/ticket.h"
 #include "os/system.h"
+#include "stage/places.h"
 #include "stage/snapshot.h"
 #include "stage/structure.h"
 #include "transfer/plan.h"
@@ -28,7 +29,9 @@ struct StagerState::Plan {
   std::string signature;
   std::shared_ptr<const format::Layout> layout;
   transfer::Plan transfer;
+  stage::Places places;
   std::uint64_t layout_id;
+  std::uint64_t places_id;
   /// Of the tensor leaves, for messages.
   std::shared_ptr<const std::vector<std::string>> paths;
   // Of the last state:
@@ -36,6 +39,16 @@ struct StagerState::Plan {
   std::vector<format::Span> scalars;  ///< in the tree
   std::uint64_t number = 0;           ///< as the caller gave it
   std::string origin = "new";         ///< for the ticket
+
+  /// Those of `tensors`, in walk order, that lie elsewhere now.
+  std::vector<stage::Move> moves_to(const std::vector<const Tensor*>& tensors) const {
+    std::vector<stage::Move> moves;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      auto* const address = tensors[i]->data();
+      if (address != places.address(i)) moves.emplace_back(i, address);
+    }
+    return moves;
+  }
 };
 
 struct StagerState::Order {
@@ -76,7 +89,8 @@ StagerState::Plan& StagerState::plan_for(const Value& state, std::vector<Value>&
   opaques = std::move(structure.opaques);
   const auto metadata = header_metadata({});
   std::vector<format::Span> scalars;
-  if (plan_ && plan_->signature == structure.signature) {
+  if (plan_ && plan_->signature == structure.signature &&
+      move_tensors(plan_->moves_to(structure.tensors))) {
     auto tree = format::encode_tree(state, plan_->layout->leaves, &scalars);
     if (format::fits(*plan_->layout, tree, metadata)) {
       plan_->transfer.set_blobs(std::move(structure.blobs));
@@ -90,28 +104,44 @@ StagerState::Plan& StagerState::plan_for(const Value& state, std::vector<Value>&
   }
   plan_.reset();
   auto extents = value::find_extents(structure.tensors);
+  stage::Places places(structure.tensors, extents);
   auto layout =
       std::make_shared<const format::Layout>(format::make_layout(state, extents, metadata));
   auto tree = format::encode_tree(state, layout->leaves, &scalars);
   plan_ = std::make_unique<Plan>(
       Plan{std::move(structure.signature), layout, transfer::Plan(*layout, std::move(extents)),
-           next_layout_id_++, std::make_shared<const std::vector<std::string>>(paths_of(state)),
-           std::move(tree), std::move(scalars)});
+           std::move(places), next_layout_id_++, next_places_id_++,
+           std::make_shared<const std::vector<std::string>>(paths_of(state)), std::move(tree),
+           std::move(scalars)});
   plan_->transfer.set_blobs(std::move(structure.blobs));
   return *plan_;
 }
 
-// Whether the plan is of that state; then it has its scalars now.
-bool StagerState::take_scalars(const Again& again) {
+// False when that takes another plan; then nothing has changed.
+bool StagerState::move_tensors(std::span<const stage::Move> moves) {
+  if (moves.empty()) return true;
+  const auto moved = plan_->places.move(moves);
+  if (!moved) return false;
+  for (const auto& m : *moved) {
+    plan_->transfer.move_extent(m.extent, m.by_nbytes);
+    // What is smaller is copied at once wherever it lies.
+    if (m.nbytes >= stage::kProtectedNbytes) plan_->places_id = next_places_id_++;
+  }
+  return true;
+}
+
+// Whether the plan is of that state; then it has its scalars and places now.
+bool StagerState::take(const Again& again) {
   if (!plan_ || again.was == 0 || plan_->number != again.was) return false;
+  auto tree = plan_->tree;
+  auto scalars = plan_->scalars;
   if (!again.scalars.empty()) {
-    auto tree = plan_->tree;
-    auto scalars = plan_->scalars;
     format::exchange_scalars(tree, scalars, again.scalars);
     if (!format::fits(*plan_->layout, tree, header_metadata({}))) return false;
-    plan_->tree = std::move(tree);
-    plan_->scalars = std::move(scalars);
   }
+  if (!move_tensors(again.moves)) return false;
+  plan_->tree = std::move(tree);
+  plan_->scalars = std::move(scalars);
   plan_->number = again.is;
   plan_->origin = "again";
   return true;
@@ -139,9 +169,9 @@ std::exception_ptr failure_of(const stage::Flight& flight, const std::vector<std
   if (why == Failure::late) code = ErrorCode::timeout;
   if (why == Failure::lost) code = ErrorCode::io;
   const auto chunk = flight.failed_chunk();
-  const auto name =
-      chunk ? tensor_at(paths, layout, static_cast<std::uint64_t>(chunk->target - data))
-            : std::string("a tensor");
+  const auto name = chunk
+                        ? tensor_at(paths, layout, static_cast<std::uint64_t>(chunk->target - data))
+                        : std::string("a tensor");
   return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
 }
 
@@ -169,7 +199,7 @@ std::shared_ptr<Capturing> StagerState::capture(const Again& again,
                                                 bool reports_progress, OnEnd on_end) {
   home_.require("a stager");
   std::lock_guard one_at_a_time(mutex_);
-  if (!take_scalars(again)) return nullptr;
+  if (!take(again)) return nullptr;
   return begin({{}, again.owners, ticket, reports_progress, std::move(on_end)});
 }
 
@@ -195,31 +225,31 @@ std::shared_ptr<Capturing> StagerState::begin(Order order) {
   auto* const data = image.data() + layout->header_nbytes;
   auto capturing =
       std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
-  const auto finish = [ticket, capturing, on_end = std::move(order.on_end)](std::exception_ptr failure) {
+  const auto finish = [ticket, capturing,
+                       on_end = std::move(order.on_end)](std::exception_ptr failure) {
     if (!failure) ticket->set_captured();
     capturing->end(failure);
     on_end(*capturing, failure);
   };
-  const auto begun =
-      overlapped_.begin({.plan = plan.transfer,
-                         .plan_id = plan.layout_id,
-                         .data = data,
-                         .zero_gaps = !is_zeroed,
-                         .workers = workers_,
-                         .sources = std::move(order.sources),
-                         .target = std::make_shared<Target>(lease, ticket),
-                         .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
-                         .on_end =
-                             [ticket, finish, layout, data,
-                              paths = plan.paths](const stage::Flight& flight) {
-                               {
-                                 std::lock_guard lock(ticket->mutex);
-                                 ticket->metrics.faults = flight.faults();
-                                 ticket->metrics.faults_nbytes = flight.fault_nbytes();
-                               }
-                               finish(failure_of(flight, *paths, *layout, data));
-                             }},
-                        waited_s);
+  const auto begun = overlapped_.begin(
+      {.plan = plan.transfer,
+       .plan_id = plan.places_id,
+       .data = data,
+       .zero_gaps = !is_zeroed,
+       .workers = workers_,
+       .sources = std::move(order.sources),
+       .target = std::make_shared<Target>(lease, ticket),
+       .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
+       .on_end =
+           [ticket, finish, layout, data, paths = plan.paths](const stage::Flight& flight) {
+             {
+               std::lock_guard lock(ticket->mutex);
+               ticket->metrics.faults = flight.faults();
+               ticket->metrics.faults_nbytes = flight.fault_nbytes();
+             }
+             finish(failure_of(flight, *paths, *layout, data));
+           }},
+      waited_s);
   if (!begun.is_under_way) plan.transfer.fill_all(data, !is_zeroed, workers_);
   {
     std::lock_guard lock(ticket->mutex);

@@ -14,7 +14,6 @@ void put(std::string& out, const T& v) {
 }
 
 void put_tensor(std::string& out, const Tensor& t) {
-  put(out, t.data());
   put(out, t.dtype());
   put(out, t.shape().size());
   for (const auto n : t.shape()) put(out, n);

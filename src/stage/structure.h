@@ -1,4 +1,4 @@
-// What a plan depends on: everything in a state but its scalars and bytes.
+// What a plan depends on: everything in a state but its scalars, bytes and addresses.
 #pragma once
 
 #include <string>
@@ -11,8 +11,8 @@ namespace understudy::stage {
 
 /// One pass over a state.
 struct Structure {
-  /// Keys, types, shapes, strides, addresses and blob sizes, flattened. Two
-  /// states with equal signatures can use the same plan.
+  /// Keys, types, shapes, strides and blob sizes, flattened. Two states with equal
+  /// signatures, whose tensors share bytes in the same way, can use the same plan.
   std::string signature;
   std::vector<const Tensor*> tensors;  ///< in walk order
   std::vector<std::string> blobs;      ///< bytes, in walk order

@@ -48,6 +48,8 @@ void copy_clipped(const value::Copy& copy, std::uint64_t lo, std::uint64_t hi, s
 Plan::Plan(const format::Layout& layout, value::Extents extents)
     : data_nbytes_(layout.data_nbytes) {
   segments_.reserve(extents.extents.size() + layout.blob_offsets.size());
+  extent_segments_.assign(extents.extents.size(), kNone);
+  std::vector<std::size_t> extent_of;  // of each segment, until they are sorted
   for (std::size_t i = 0; i < extents.extents.size(); ++i) {
     auto& e = extents.extents[i];
     if (e.nbytes == 0) continue;
@@ -57,6 +59,7 @@ Plan::Plan(const format::Layout& layout, value::Extents extents)
     } else {
       s.copies = std::move(e.copies);
     }
+    extent_of.push_back(i);
     segments_.push_back(std::move(s));
   }
   const auto tensors = segments_.size();
@@ -72,7 +75,11 @@ Plan::Plan(const format::Layout& layout, value::Extents extents)
   std::vector<Segment> sorted;
   sorted.reserve(order.size());
   for (const auto i : order) {
-    if (i >= tensors) blob_segments_[i - tensors] = sorted.size();
+    if (i >= tensors) {
+      blob_segments_[i - tensors] = sorted.size();
+    } else {
+      extent_segments_[extent_of[i]] = sorted.size();
+    }
     sorted.push_back(std::move(segments_[i]));
   }
   segments_ = std::move(sorted);
@@ -83,6 +90,13 @@ void Plan::set_blobs(std::vector<std::string> blobs) {
   for (std::size_t b = 0; b < blobs_.size(); ++b) {
     segments_[blob_segments_[b]].source = reinterpret_cast<const std::byte*>(blobs_[b].data());
   }
+}
+
+void Plan::move_extent(std::uint32_t extent, std::ptrdiff_t by_nbytes) {
+  if (extent_segments_[extent] == kNone) return;
+  auto& segment = segments_[extent_segments_[extent]];
+  if (segment.source != nullptr) segment.source += by_nbytes;
+  for (auto& copy : segment.copies) copy.source += by_nbytes;
 }
 
 void Plan::fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps) const {

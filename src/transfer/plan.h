@@ -30,6 +30,9 @@ class Plan {
   /// The bytes of the blobs, in walk order; sizes as when the plan was made.
   void set_blobs(std::vector<std::string> blobs);
 
+  /// The bytes of an extent lie elsewhere now, in the same form.
+  void move_extent(std::uint32_t extent, std::ptrdiff_t by_nbytes);
+
   std::uint64_t data_nbytes() const noexcept { return data_nbytes_; }
 
   /// Writes bytes [begin, begin + out.size()) of the data section into `out`.
@@ -63,9 +66,12 @@ class Plan {
     bool is_blob = false;
   };
 
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
   void fill(std::uint64_t begin, std::span<std::byte> out, bool zero_gaps, BulkCopy& bulk) const;
 
-  std::vector<Segment> segments_;  // ascending, back to back
+  std::vector<Segment> segments_;             // ascending, back to back
+  std::vector<std::size_t> extent_segments_;  // kNone for those of no bytes
   std::vector<std::size_t> blob_segments_;
   std::vector<std::string> blobs_;
   std::uint64_t data_nbytes_ = 0;

@@ -100,6 +100,25 @@ TEST_F(CheckpointerTest, StateMayChangeAsSoonAsSaveReturns) {
   EXPECT_EQ(ticket.progress().first, ticket.progress().second);
 }
 
+TEST_F(CheckpointerTest, SavesTheLastStateAgain) {
+  auto ckpt = open();
+  auto bytes = counting(DType::u8, {10}, 1);
+  const auto state_of = [&](int step) { return Value::dict({{"w", bytes}, {"step", step}}); };
+  ckpt.save(1, state_of(1), {}, 5).wait();
+  bytes.data()[0] = std::byte{77};
+  EXPECT_FALSE(ckpt.save_again(2, {4, 6, {}, {}, {}}));
+  EXPECT_THAT(ckpt.steps(), ElementsAre(1));
+  const auto ticket = ckpt.save_again(2, {5, 6, {{0, Value(2)}}, {}, {}});
+  ASSERT_TRUE(ticket);
+  ticket->wait();
+  EXPECT_EQ(ticket->metrics().plan, "again");
+  EXPECT_EQ(fingerprint(ckpt.restore().state), fingerprint(state_of(2)));
+  expect_error(ErrorCode::invalid, "step 2", [&] { (void)ckpt.save_again(2, {6, 7, {}, {}, {}}); });
+  EXPECT_TRUE(ckpt.save_again(3, {6, 7, {}, {}, {}}));
+  ckpt.close();
+  EXPECT_THAT(ckpt.steps(), ElementsAre(1, 2, 3));
+}
+
 TEST_F(CheckpointerTest, AnExistingStepIsAnErrorUnlessOverwritten) {
   auto ckpt = open();
   ckpt.save(1, training_state(1)).wait();

@@ -4,6 +4,9 @@
 
 #include "fakes/expect_error.h"
 #include "format/helpers.h"
+#include "format/tree_rules.h"
+#include "understudy/again.h"
+#include "value/walk.h"
 
 namespace understudy::format {
 namespace {
@@ -46,6 +49,56 @@ TEST(Tree, ARootMayBeAnything) {
         Value(std::string(2000, 'x')), Value("/").with_kind(Kind::path, "PosixPath")}) {
     expect_round_trip(root);
   }
+}
+
+// The scalars of a state, in walk order, as `Again` counts them.
+std::vector<Value> scalars_of(const Value& state) {
+  std::vector<Value> scalars;
+  value::walk(state, [&](const value::Path&, const Value& node) {
+    if (is_scalar(node)) scalars.push_back(node);
+    return !understudy::is_blob(node);
+  });
+  return scalars;
+}
+
+TEST(Tree, ScalarsAreExchangedAsIfTheyHadBeenThere) {
+  const auto states = {testing::every_type(), testing::every_kind()};
+  for (const auto& state : states) {
+    const auto file = write_whole_file(state);
+    std::vector<Span> places;
+    ASSERT_EQ(encode_tree(state, file.layout.leaves, &places), file.tree);
+    const auto scalars = scalars_of(state);
+    ASSERT_EQ(places.size(), scalars.size());
+    ASSERT_GT(places.size(), 5U);
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      EXPECT_EQ(file.tree.substr(places[i].begin, places[i].nbytes), encode_inline(scalars[i]));
+    }
+    // Each by the next, and back, so that all lengths change.
+    std::vector<std::pair<std::size_t, Value>> others, same;
+    for (std::size_t i = 0; i < scalars.size(); i += 2) {
+      others.emplace_back(i, scalars[(i + 1) % scalars.size()]);
+      same.emplace_back(i, scalars[i]);
+    }
+    auto tree = file.tree;
+    auto moved = places;
+    exchange_scalars(tree, moved, others);
+    EXPECT_NE(tree, file.tree);
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      const auto& there = i % 2 == 0 ? scalars[(i + 1) % scalars.size()] : scalars[i];
+      EXPECT_EQ(tree.substr(moved[i].begin, moved[i].nbytes), encode_inline(there));
+    }
+    exchange_scalars(tree, moved, same);
+    EXPECT_EQ(tree, file.tree);
+  }
+}
+
+TEST(Tree, AScalarThatIsNotThereChangesNothing) {
+  std::string tree = "1";
+  std::vector<Span> places{{0, 1}};
+  const std::vector<std::pair<std::size_t, Value>> others{{1, Value(2)}};
+  fakes::expect_error(ErrorCode::invalid, "no scalar 1",
+                      [&] { exchange_scalars(tree, places, others); });
+  EXPECT_EQ(tree, "1");
 }
 
 TEST(Tree, IsWrittenAsDocumented) {
