@@ -1,6 +1,7 @@
 #include "build.h"
 
 #include "errors.h"
+#include "refs.h"
 #include "types.h"
 
 namespace understudy::python {
@@ -49,6 +50,7 @@ const Numpy& need_numpy(const char* what) {
 }  // namespace
 
 nb::object Builder::build(const Value& value) {
+  const NoCollection no_collection;
   try {
     return node(value);
   } catch (nb::python_error& error) {

@@ -102,7 +102,7 @@ class PyCheckpointer {
         .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
     log_writer();
     auto ticket = take_state(
-        last_walk_, {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}, state,
+        last_walk_, walking(), state,
         [&](const Again& again) { return core_->save_again(checked, again, options); },
         [&](const Value& value, std::uint64_t number) {
           return core_->save(checked, value, options, number);
@@ -113,13 +113,8 @@ class PyCheckpointer {
 
   nb::object prewarm(nb::handle state) {
     Entry entry;
-    const Value value =
-        Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle_}).walk(state);
-    auto ticket = [&] {
-      nb::gil_scoped_release no_gil;
-      return core_->prewarm(value);
-    }();
-    return make_ticket(std::move(ticket));
+    return make_ticket(
+        prewarm_for(walking(), state, [&](const Value& value) { return core_->prewarm(value); }));
   }
 
   PyCheckpoint restore(nb::handle step, nb::handle names, const std::string& source) {
@@ -204,6 +199,7 @@ class PyCheckpointer {
   const std::filesystem::path& directory() const { return core_->directory(); }
 
  private:
+  WalkOptions walking() const { return {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}; }
   // Those that exist. Touched under the GIL only.
   static std::set<PyCheckpointer*>& all() {
     static auto* made = new std::set<PyCheckpointer*>;

@@ -161,8 +161,8 @@ void LastWalk::end_scalar(Step& step, PyObject* o, bool is_fixed) {
 bool LastWalk::end_tensor(Step& step, PyObject* o, const Value& value) {
   if (!peek_ || value.type() != Value::Type::tensor) return false;
   step.kind = Kind::tensor;
-  step.tensor = o;
-  step.handle = peek_->handle(o);
+  step.object = o;
+  step.tensor = peek_->tensor_of(o);
   step.form = peek_->form_of(o);
   step.storage = peek_->storage_of(o);
   if (step.form == 0 || peek_->has_lazy_bit(o)) return false;
@@ -361,8 +361,7 @@ void LastWalk::fetch_later() const {
   if (pass_->step + kAhead >= steps_.size()) return;
   const auto& later = steps_[pass_->step + kAhead];
   if (later.kind != Kind::tensor) return;
-  Peek::fetch(later.tensor, later.handle);
-  Peek::fetch(later.storage, sizeof(Step));
+  Peek::fetch(later.object, later.tensor, later.storage);
 }
 
 }  // namespace understudy::python

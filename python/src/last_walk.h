@@ -72,8 +72,8 @@ class LastWalk {
     const void* storage = nullptr;
     const std::byte* data = nullptr;  // of the storage, or of an array
     // To think ahead; may be gone.
-    PyObject* tensor = nullptr;
-    const void* handle = nullptr;
+    PyObject* object = nullptr;
+    const void* tensor = nullptr;
   };
   struct Array {
     std::string format;

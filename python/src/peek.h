@@ -64,12 +64,19 @@ class Peek {
     return sum;
   }
 
+  /// What torch keeps for this Python object.
+  const void* tensor_of(PyObject* tensor) const {
+    return reinterpret_cast<const void*>(word(tensor, handle_at_));
+  }
+
+  // What is read of a Python object, and of what torch keeps for it; see above.
+  static constexpr std::size_t kObjectNbytes = 48, kTensorNbytes = 192, kStorageNbytes = 64;
   /// Has the processor fetch what will be asked about a tensor. Any address will
-  /// do for `tensor` and for `handle`, which is what this gave for it before.
-  const void* handle(PyObject* tensor) const { return tensor_of(tensor); }
-  static void fetch(const void* tensor, const void* handle) {
-    fetch(tensor, 48);
-    fetch(handle, 192);
+  /// do: what was a tensor before may be none any more.
+  static void fetch(const void* object, const void* tensor, const void* storage) {
+    fetch(object, kObjectNbytes);
+    fetch(tensor, kTensorNbytes);
+    fetch(storage, kStorageNbytes);
   }
   static void fetch(const void* from, std::size_t nbytes) {
     for (std::size_t at = 0; at < nbytes; at += 64) {
@@ -91,9 +98,6 @@ class Peek {
   }
   static std::uint64_t word(const void* base, std::size_t at) {
     return *reinterpret_cast<const std::uint64_t*>(static_cast<const char*>(base) + at);
-  }
-  const void* tensor_of(PyObject* tensor) const {
-    return reinterpret_cast<const void*>(word(tensor, handle_at_));
   }
 
   std::size_t object_nbytes_ = 0;      // of a tensor's Python object

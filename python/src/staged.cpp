@@ -237,11 +237,11 @@ void StagedStorages::fetch_later() const {
   if (next_ + 2 * kAhead >= expected_.size()) return;
   Peek::fetch(expected_[next_ + 2 * kAhead].staged, sizeof(Staged));
   const auto& later = expected_[next_ + kAhead];
-  Peek::fetch(later.tensor, later.tensor_handle);
-  Peek::fetch(later.result, later.result_handle);
+  Peek::fetch(later.tensor, later.tensor_handle, later.staged->id);
+  Peek::fetch(later.result, Peek::kObjectNbytes);
+  Peek::fetch(later.result_handle, Peek::kTensorNbytes);
   Peek::fetch(later.staged->views.data() + later.view, sizeof(View));
-  Peek::fetch(later.staged->source, 48);
-  Peek::fetch(later.staged->id, 64);
+  Peek::fetch(later.staged->source, Peek::kObjectNbytes);
   Peek::fetch(later.staged->home.get(), sizeof(Home));
 }
 
@@ -310,9 +310,9 @@ nb::object StagedStorages::stage(PyObject* x) {
   view.call = call_;
   if (peek_) {
     met.tensor = x;
-    met.tensor_handle = peek_->handle(x);
+    met.tensor_handle = peek_->tensor_of(x);
     met.result = result.ptr();
-    met.result_handle = peek_->handle(result.ptr());
+    met.result_handle = peek_->tensor_of(result.ptr());
   }
   met_.push_back(met);
   return result;

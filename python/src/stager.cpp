@@ -38,12 +38,8 @@ class PyStager {
 
   nb::object prewarm(nb::handle state) {
     Entry entry;
-    const Value value = Walker({.purpose = Purpose::memory}).walk(state);
-    auto ticket = [&] {
-      nb::gil_scoped_release no_gil;
-      return stager_.prewarm(value);
-    }();
-    return make_ticket(std::move(ticket));
+    return make_ticket(prewarm_for({.purpose = Purpose::memory}, state,
+                                   [&](const Value& value) { return stager_.prewarm(value); }));
   }
 
   // At the interpreter's exit: captures under way are finished while what they

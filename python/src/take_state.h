@@ -45,4 +45,12 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
   return ticket;
 }
 
+/// Calls `prewarm(Value)` for a state, without the GIL.
+template <class Prewarm>
+auto prewarm_for(const WalkOptions& options, nb::handle state, const Prewarm& prewarm) {
+  const Value value = Walker(options).walk(state);
+  nb::gil_scoped_release no_gil;
+  return prewarm(value);
+}
+
 }  // namespace understudy::python

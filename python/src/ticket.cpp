@@ -120,14 +120,15 @@ void bind_ticket(nb::module_& m) {
           .def_prop_ro(
               "capture", [](const PyTicket& t) { return t.base().capture(); },
               "Which capture was used and, if it is not the best, why.")
-          .def("metrics", &metrics,
-               "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, "
-               "memory, writer.\n\n"
-               "plan: 'new', 'same' (the last one, after a walk over the state) or 'again' (without "
-               "one).\n"
-               "Of the capture: at_once_nbytes were copied before the call returned; faults writes "
-               "waited for\n"
-               "a page, and had faults_nbytes copied for them.");
+          .def(
+              "metrics", &metrics,
+              "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, "
+              "memory, writer.\n\n"
+              "plan: 'new', 'same' (the last one, after a walk over the state) or 'again' (without "
+              "one).\n"
+              "Of the capture: at_once_nbytes were copied before the call returned; faults writes "
+              "waited for\n"
+              "a page, and had faults_nbytes copied for them.");
   // Ticket[Snapshot] in annotations.
   ticket.attr("__class_getitem__") =
       nb::module_::import_("builtins")
