@@ -97,7 +97,8 @@ class Checkpointer {
   Ticket<std::filesystem::path> save(std::int64_t step, const Value& state,
                                      const SaveOptions& options = {}, std::uint64_t number = 0);
 
-  /// The same for the state of the last call, as Stager::stage_again.
+  /// The same for the state of the last call, as Stager::stage_again. When it gives
+  /// nothing, an urgent one may have dropped saves that had not begun all the same.
   std::optional<Ticket<std::filesystem::path>> save_again(std::int64_t step, const Again& again,
                                                           const SaveOptions& options = {});
 

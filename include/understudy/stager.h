@@ -68,7 +68,7 @@ class Stager {
   /// `number` names the state for a later `stage_again`; 0: there will be none.
   Ticket<Snapshot> stage(const Value& state, std::uint64_t number = 0);
 
-  /// The same for the state of the last call, with other scalars. Nothing was done
+  /// The same for the state of the last call, with what has changed in it. Nothing was done
   /// when it gives nothing: another state was staged in between, the scalars need
   /// more room than they had, or a tensor that has moved shares its bytes.
   std::optional<Ticket<Snapshot>> stage_again(const Again& again);

@@ -1,9 +1,11 @@
 #include "last_walk.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
 #include "buffer.h"
+#include "loadable.h"
 #include "types.h"
 #include "walk.h"
 
@@ -12,9 +14,8 @@ namespace {
 
 // Longer text is not kept alive: states that hold it are walked.
 constexpr Py_ssize_t kMaxKeptNbytes = Py_ssize_t{1} << 20;
-// Storages from this size on may be copied behind the call: they are held
-// themselves, because a tensor may be given another storage.
-constexpr std::uint64_t kHeldNbytes = std::uint64_t{64} << 10;
+// A pass in vain is followed by at most this many calls without one.
+constexpr int kMaxPatience = 8;
 // Tensors to think ahead: about as far as memory is away.
 constexpr std::size_t kAhead = 6;
 
@@ -62,7 +63,6 @@ bool is_too_long(PyObject* o) {
 
 // What one pass gathers.
 struct LastWalk::Pass {
-  States& states;
   std::shared_ptr<Refs> owners = std::make_shared<Refs>();
   std::vector<std::pair<std::size_t, Value>> changed{};
   std::vector<std::pair<std::size_t, nb::object>> kept{};  // into scalars_
@@ -73,12 +73,14 @@ struct LastWalk::Pass {
   };
   std::vector<Place> moved{};
   std::size_t step = 0, key = 0, scalar = 0, tensor = 0;
+  bool has_asked = false;
 };
 
-LastWalk::LastWalk()
+LastWalk::LastWalk(Patience patience)
     : torch_(torch_if_loaded()),
       peek_(torch_ == nullptr ? std::nullopt : torch_->peek),
-      number_(new_number()) {}
+      number_(new_number()),
+      patience_(patience) {}
 
 void LastWalk::give_up() {
   can_repeat_ = false;
@@ -100,8 +102,11 @@ std::size_t LastWalk::begin(PyObject* o, bool is_fixed) {
 
 void LastWalk::set_has_state() {
   if (!can_repeat_) return;
-  steps_.back().kind = Kind::object;
-  types_.push_back(nb::borrow(reinterpret_cast<PyObject*>(steps_.back().type)));
+  auto& step = steps_.back();
+  step.kind = Kind::object;
+  step.index = types_.size();
+  auto* const type = reinterpret_cast<PyObject*>(step.type);
+  types_.push_back(steal_or_throw(PyWeakref_NewRef(type, nullptr)));
 }
 
 void LastWalk::add_key(PyObject* key) {
@@ -121,7 +126,7 @@ void LastWalk::end(std::size_t at, PyObject* o, const Value& value) {
     case Rule::list:
       step.kind = Kind::sequence;
       step.size = PyList_Size(o);
-      is_taken = !is_blob(value);
+      is_taken = !could_be_blob(value);
       break;
     case Rule::tuple:
     case Rule::torch_size:
@@ -135,7 +140,7 @@ void LastWalk::end(std::size_t at, PyObject* o, const Value& value) {
     case Rule::ordered_dict:
       step.kind = Kind::ordered_dict;
       step.size = PyDict_Size(o);
-      step.is_flagged = value.extra().type() == Value::Type::dict;
+      step.has_attributes = value.extra().type() == Value::Type::dict;
       break;
     case Rule::torch_tensor:
     case Rule::torch_parameter: is_taken = end_tensor(step, o, value); break;
@@ -152,9 +157,14 @@ void LastWalk::end_scalar(Step& step, PyObject* o, bool is_fixed) {
   const bool is_kept = is_atom(rule_of(step.type));
   if (is_too_long(o) || (is_fixed && !is_kept)) return give_up();
   step.kind = is_fixed ? Kind::fixed : Kind::scalar;
-  step.size = static_cast<std::int64_t>(scalars_.size());
+  step.index = scalars_.size();
   scalars_.push_back(is_kept ? nb::borrow(o) : nb::object());
-  if (!is_kept) types_.push_back(nb::borrow(reinterpret_cast<PyObject*>(step.type)));
+}
+
+// Whether other scalars would make the list one that is kept in bytes of its own.
+bool LastWalk::could_be_blob(const Value& list) const {
+  if (!std::ranges::all_of(list.items(), is_scalar)) return false;
+  return is_blob(Value::list(Value::Items(list.items().size(), Value(0))));
 }
 
 // One whose values are its bytes, where it lies.
@@ -170,9 +180,9 @@ bool LastWalk::end_tensor(Step& step, PyObject* o, const Value& value) {
   const auto offset = static_cast<const std::byte*>(value.as_tensor().data()) - step.data;
   const auto nbytes = static_cast<std::ptrdiff_t>(peek_->nbytes(step.storage));
   if (value.as_tensor().nbytes() > 0 && (offset < 0 || offset >= nbytes)) return false;
-  step.size = offset;
+  step.offset = offset;
   const bool is_parameter = value.kind() == Value::Kind::parameter;
-  step.is_flagged = is_parameter && value.extra().as_boolean();
+  step.needs_gradient = is_parameter && value.extra().as_boolean();
   ++tensors_;
   return true;
 }
@@ -187,7 +197,7 @@ bool LastWalk::end_array(Step& step, PyObject* o, const Value& value) {
   if (value.as_tensor().data() != view.buf) return false;
   step.kind = Kind::array;
   step.data = static_cast<const std::byte*>(view.buf);
-  step.size = static_cast<std::int64_t>(arrays_.size());
+  step.index = arrays_.size();
   arrays_.push_back({view.format == nullptr ? "" : view.format,
                      view.itemsize,
                      {view.shape, view.shape + view.ndim},
@@ -202,15 +212,26 @@ bool LastWalk::Array::is(const Py_buffer& view) const {
          std::equal(strides.begin(), strides.end(), view.strides);
 }
 
-std::optional<Again> LastWalk::again(nb::handle state, States& states) {
+std::optional<Again> LastWalk::again(nb::handle state) {
   if (!can_repeat_) return {};
+  if (patience_.calls > 0) {
+    --patience_.calls;
+    return {};
+  }
   const NoCollection no_collection;
-  Pass pass{states};
+  Pass pass;
   pass.owners->reserve(tensors_);
   pass_ = &pass;
   const bool is_found = is_same(state.ptr(), Path{}) && pass.step == steps_.size();
   pass_ = nullptr;
-  if (!is_found) return {};
+  if (!is_found) {
+    if (pass.has_asked) {
+      patience_.misses = std::min(patience_.misses + 1, kMaxPatience);
+      patience_.calls = patience_.misses;
+    }
+    return {};
+  }
+  patience_ = {};
   for (auto& [index, object] : pass.kept) scalars_[index] = std::move(object);
   Again again{number_, new_number(), std::move(pass.changed), {}, std::move(pass.owners)};
   number_ = again.is;
@@ -218,7 +239,7 @@ std::optional<Again> LastWalk::again(nb::handle state, States& states) {
     auto& step = steps_[place.step];
     step.storage = place.storage;
     step.data = place.data;
-    const auto offset = step.kind == Kind::tensor ? step.size : 0;
+    const auto offset = step.kind == Kind::tensor ? step.offset : 0;
     again.moves.emplace_back(place.tensor, const_cast<std::byte*>(step.data) + offset);
   }
   return again;
@@ -230,7 +251,7 @@ bool LastWalk::is_same(PyObject* o, const Path& path) {
   if (step.kind == Kind::scalar) return is_same_scalar(step, o);
   if (Py_TYPE(o) != step.type) return false;
   switch (step.kind) {
-    case Kind::fixed: return are_equal(scalars_[static_cast<std::size_t>(step.size)].ptr(), o);
+    case Kind::fixed: return are_equal(scalars_[step.index].ptr(), o);
     case Kind::sequence: return is_same_sequence(step, o, path);
     case Kind::dict: return is_same_dict(step, o, path);
     case Kind::ordered_dict: return is_same_ordered_dict(step, o, path);
@@ -244,9 +265,8 @@ bool LastWalk::is_same(PyObject* o, const Path& path) {
 }
 
 bool LastWalk::is_same_scalar(const Step& step, PyObject* o) {
-  const auto index = static_cast<std::size_t>(step.size);
   const auto place = pass_->scalar++;
-  const auto& before = scalars_[index];
+  const auto& before = scalars_[step.index];
   if (before.is_valid() && are_equal(before.ptr(), o)) return true;
   const bool is_kept = is_atom(rule_of(Py_TYPE(o)));
   if (is_kept ? !before.is_valid() || is_too_long(o) : Py_TYPE(o) != step.type) return false;
@@ -258,7 +278,7 @@ bool LastWalk::is_same_scalar(const Step& step, PyObject* o) {
   }
   if (!is_scalar(value)) return false;
   pass_->changed.emplace_back(place, std::move(value));
-  if (is_kept) pass_->kept.emplace_back(index, nb::borrow(o));
+  if (is_kept) pass_->kept.emplace_back(step.index, nb::borrow(o));
   return true;
 }
 
@@ -295,7 +315,8 @@ bool LastWalk::is_same_ordered_dict(const Step& step, PyObject* o, const Path& p
     if (PyDict_Size(o) != step.size) return false;
     const bool is_next = PyDict_Next(o, &position, &table_key, &child) != 0;
     if (!is_next || table_key != key.ptr()) child = PyDict_GetItemWithError(o, key.ptr());
-    if (child == nullptr) return PyErr_Clear(), false;
+    throw_if(child == nullptr && PyErr_Occurred() != nullptr);
+    if (child == nullptr) return false;
     const auto held_child = nb::borrow(child);
     if (!is_same_key(key.ptr())) return false;
     if (!is_same(child, {&path, key.ptr(), -1, nullptr, path.depth + 1})) return false;
@@ -304,11 +325,11 @@ bool LastWalk::is_same_ordered_dict(const Step& step, PyObject* o, const Path& p
   const auto attributes = nb::steal(PyObject_GetAttr(o, name));
   if (!attributes.is_valid()) {
     PyErr_Clear();
-    return !step.is_flagged;
+    return !step.has_attributes;
   }
   const bool has_attributes =
       PyDict_CheckExact(attributes.ptr()) && PyDict_Size(attributes.ptr()) > 0;
-  if (has_attributes != step.is_flagged) return false;
+  if (has_attributes != step.has_attributes) return false;
   return !has_attributes || is_same(attributes.ptr(), path);
 }
 
@@ -323,13 +344,15 @@ bool LastWalk::is_same_tensor(const Step& step, PyObject* o) {
   const auto* storage = peek_->storage_of(o);
   const auto* data = peek_->data(storage);
   if ((data == nullptr) != (step.data == nullptr)) return false;  // freed since
-  move(step, storage, data);
+  note_place(step, storage, data);
   if (torch_->parameter.is(nb::handle(reinterpret_cast<PyObject*>(step.type)))) {
     static auto* const name = interned("requires_grad");
-    if (get_attribute(o, name).is(nb::handle(Py_True)) != step.is_flagged) return false;
+    if (get_attribute(o, name).is(nb::handle(Py_True)) != step.needs_gradient) return false;
   }
-  const bool is_large = peek_->nbytes(storage) >= kHeldNbytes;
-  pass_->owners->add(is_large ? call_method(torch_->untyped_storage, o) : nb::borrow(o));
+  // The storage and not the tensor, which may be given another.
+  auto* const object = peek_->object_of(storage);
+  pass_->owners->add(object != nullptr ? nb::borrow(object)
+                                       : call_method(torch_->untyped_storage, o));
   return true;
 }
 
@@ -337,23 +360,25 @@ bool LastWalk::is_same_array(const Step& step, PyObject* o) {
   Buffer buffer;
   if (!buffer.get(o)) return PyErr_Clear(), false;
   const auto& view = buffer.view();
-  if (!arrays_[static_cast<std::size_t>(step.size)].is(view)) return false;
-  move(step, nullptr, static_cast<const std::byte*>(view.buf));
+  if (!arrays_[step.index].is(view)) return false;
+  note_place(step, nullptr, static_cast<const std::byte*>(view.buf));
   pass_->owners->add(nb::borrow(o));
   return true;
 }
 
-// Takes down where a tensor lies, if that is not where it lay.
-void LastWalk::move(const Step& step, const void* storage, const std::byte* data) {
+// Of the step that was taken last.
+void LastWalk::note_place(const Step& step, const void* storage, const std::byte* data) {
   const auto tensor = pass_->tensor++;
   if (storage == step.storage && data == step.data) return;
-  const auto at = static_cast<std::size_t>(&step - steps_.data());
-  pass_->moved.push_back({at, tensor, storage, data});
+  pass_->moved.push_back({pass_->step - 1, tensor, storage, data});
 }
 
-bool LastWalk::is_same_object(const Step&, PyObject* o, const Path& path) {
-  auto state = ask_for_state(o, path);
-  pass_->states.emplace_back(nb::borrow(o), state);
+bool LastWalk::is_same_object(const Step& step, PyObject* o, const Path& path) {
+  // Its type may have ended, and another have its address.
+  const auto type = steal_or_throw(PyObject_CallNoArgs(types_[step.index].ptr()));
+  if (type.ptr() != reinterpret_cast<PyObject*>(Py_TYPE(o)) || !has_state(o)) return false;
+  pass_->has_asked = true;
+  const auto state = ask_for_state(o, path);
   return is_same(state.ptr(), {&path, nullptr, -1, nullptr, path.depth + 1});
 }
 

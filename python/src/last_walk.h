@@ -7,7 +7,7 @@
 // of the last capture holds, and only scalars that have changed go into it, and
 // tensors that have moved (Again). At the first difference the pass ends, and the state is walked.
 //
-// Nothing of a state is kept alive between the calls but keys and scalars.
+// Nothing of a state is kept alive between the calls but keys, scalars and texts.
 #pragma once
 
 #include <cstdint>
@@ -25,13 +25,18 @@
 
 namespace understudy::python {
 
-/// What state_dict() gave, in the order of the calls.
-using States = std::vector<std::pair<nb::object, nb::object>>;
-
 /// Lives, and ends, under the GIL.
 class LastWalk {
  public:
-  LastWalk();
+  /// A pass that fails has asked objects for their states, which the walk does once
+  /// more. So states that change at each call are given up for a while.
+  struct Patience {
+    int misses = 0;  ///< passes in a row that asked in vain
+    int calls = 0;   ///< that go by before the next
+  };
+
+  explicit LastWalk(Patience patience);
+  Patience patience() const { return patience_; }
 
   /// Names the state as it was walked, or as it was last found again.
   std::uint64_t number() const { return number_; }
@@ -46,15 +51,16 @@ class LastWalk {
   void set_has_state();
   void add_key(PyObject* key);
 
-  /// The pass. Nothing: the state must be walked, by a new LastWalk; `states` then
-  /// holds what must not be asked for again. Throws what a user's object raised.
-  std::optional<Again> again(nb::handle state, States& states);
+  /// The pass. Something: the steps are those of this state now, and it must reach
+  /// the stager, or this must not be asked again. Nothing: the state must be walked,
+  /// by a new LastWalk. Throws what a user's object raised.
+  std::optional<Again> again(nb::handle state);
 
  private:
   enum class Kind : std::uint8_t {
     unknown,
     scalar,  ///< may change
-    fixed,   ///< a scalar that may not
+    fixed,   ///< may not: scalars in attributes, and texts with bytes of their own
     sequence,
     dict,
     ordered_dict,
@@ -66,9 +72,14 @@ class LastWalk {
   struct alignas(64) Step {
     PyTypeObject* type = nullptr;
     Kind kind = Kind::unknown;
-    bool is_flagged = false;  // needs a gradient; has attributes
-    std::int64_t size = 0;    // of containers; of tensors their offset; of others an index
-    std::uint64_t form = 0;   // of tensors, as Peek has it
+    bool needs_gradient = false;  // a parameter
+    bool has_attributes = false;  // an OrderedDict
+    union {
+      Py_ssize_t size = 0;    // of a container
+      std::ptrdiff_t offset;  // of a tensor in its storage, in bytes
+      std::size_t index;      // of a scalar, an array, an object: into scalars_, arrays_, types_
+    };
+    std::uint64_t form = 0;  // of a tensor, as Peek has it
     const void* storage = nullptr;
     const std::byte* data = nullptr;  // of the storage, or of an array
     // To think ahead; may be gone.
@@ -96,19 +107,21 @@ class LastWalk {
   bool is_same_key(PyObject* key);
   bool is_same_tensor(const Step& step, PyObject* o);
   bool is_same_array(const Step& step, PyObject* o);
-  void move(const Step& step, const void* storage, const std::byte* data);
+  void note_place(const Step& step, const void* storage, const std::byte* data);
   bool is_same_object(const Step& step, PyObject* o, const Path& path);
+  bool could_be_blob(const Value& list) const;
   void fetch_later() const;
 
   const Torch* torch_;
   const std::optional<Peek> peek_;
   std::uint64_t number_;
+  Patience patience_;
   bool can_repeat_ = true;
   std::vector<Step> steps_;
   std::vector<nb::object> keys_;
   std::vector<nb::object> scalars_;  // of both kinds
   std::vector<Array> arrays_;
-  std::vector<nb::object> types_;  // of objects, so that an address stays one type's
+  std::vector<nb::object> types_;  // of objects with a state: weak references
   std::size_t tensors_ = 0;
 
   Pass* pass_ = nullptr;

@@ -100,6 +100,35 @@ struct PeekFinder {
     return true;
   }
 
+  // Where a storage keeps its Python object, if that is held as any other.
+  void find_storage_objects() {
+    Objects storages;
+    for (const auto& t : tensors) storages.push_back(t.attr("untyped_storage")());
+    const auto handles = handles_of(storages), objects = addresses_of(storages);
+    const auto at = place_of(handles, objects, kWord, readable(handles));
+    if (!at) return;
+    storages.clear();
+    peek.storage_object_at_ = *at;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      auto* object = peek.object_of(peek.storage_of(tensors[i].ptr()));
+      if (reinterpret_cast<std::uintptr_t>(object) != objects[i] || !outlives_tensor()) {
+        peek.storage_object_at_ = 0;
+        return;
+      }
+    }
+  }
+
+  // Held by nobody but us, a storage's object keeps it.
+  bool outlives_tensor() const {
+    nb::object tensor = empty(11, 3, "float32");
+    tensor.attr("untyped_storage")();
+    const auto* storage = peek.storage_of(tensor.ptr());
+    const auto held = nb::borrow(peek.object_of(storage));
+    tensor.reset();
+    return Py_REFCNT(held.ptr()) == 1 && peek.storage_in(held.ptr()) == storage &&
+           nb::cast<int>(held.attr("nbytes")()) == 11 * 3 * 4;
+  }
+
   // The one bit that all pairs differ in at this place, or 0.
   static std::uint64_t marking_bit(const Words& plain, const Words& marked, std::size_t at) {
     std::uint64_t bit = 0;
@@ -303,6 +332,7 @@ struct PeekFinder {
     }
     if (!find_handles() || !find_lazy_bits() || !find_view()) return {};
     if (!tells_views_apart() || !is_right()) return {};
+    find_storage_objects();
     return peek;
   }
 

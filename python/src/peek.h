@@ -34,6 +34,12 @@ class Peek {
   const void* storage_in(PyObject* storage) const {
     return reinterpret_cast<const void*>(word(storage, storage_handle_at_));
   }
+  /// The UntypedStorage that torch keeps for a storage, borrowed: who holds it holds
+  /// the storage. Null where it has none, or keeps it in another way.
+  PyObject* object_of(const void* storage) const {
+    if (storage_object_at_ == 0) return nullptr;
+    return reinterpret_cast<PyObject*>(word(storage, storage_object_at_));
+  }
   /// Bytes of a storage, as of `storage_of`, and where they are.
   std::uint64_t nbytes(const void* storage) const { return word(storage, nbytes_at_); }
   const std::byte* data(const void* storage) const {
@@ -70,7 +76,7 @@ class Peek {
   }
 
   // What is read of a Python object, and of what torch keeps for it; see above.
-  static constexpr std::size_t kObjectNbytes = 48, kTensorNbytes = 192, kStorageNbytes = 64;
+  static constexpr std::size_t kObjectNbytes = 48, kTensorNbytes = 192, kStorageNbytes = 128;
   /// Has the processor fetch what will be asked about a tensor. Any address will
   /// do: what was a tensor before may be none any more.
   static void fetch(const void* object, const void* tensor, const void* storage) {
@@ -108,6 +114,7 @@ class Peek {
   std::size_t storage_handle_at_ = 0;  // in an UntypedStorage: torch's storage
   std::size_t nbytes_at_ = 0;          // in torch's storage
   std::size_t data_at_ = 0;            // in torch's storage
+  std::size_t storage_object_at_ = 0;  // in torch's storage; 0: unknown
   std::size_t dims_at_ = 0;            // in torch's tensor: their number
   std::size_t sizes_at_ = 0;           // in torch's tensor; the strides follow
   // In torch's tensor: what else the form of a view is.

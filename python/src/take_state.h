@@ -18,9 +18,9 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
   const auto began = std::chrono::steady_clock::now();
   // Moved away: a user's state_dict() or another thread may come here meanwhile.
   auto walk = std::move(last);
-  States states;
+  LastWalk::Patience patience;
   if (walk) {
-    if (const auto found = walk->again(state, states)) {
+    if (const auto found = walk->again(state)) {
       auto ticket = [&] {
         nb::gil_scoped_release no_gil;
         return again(*found);
@@ -31,10 +31,11 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
         return std::move(*ticket);
       }
     }
+    patience = walk->patience();
   }
-  walk = std::make_unique<LastWalk>();
+  walk = std::make_unique<LastWalk>(patience);
   Walker walker(options);
-  walker.remember(*walk, std::move(states));
+  walker.remember(*walk);
   const Value value = walker.walk(state);
   auto ticket = [&] {
     nb::gil_scoped_release no_gil;

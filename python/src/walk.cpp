@@ -153,8 +153,7 @@ Value Walker::slow_node(PyObject* o, const Path& path) {
 Value Walker::state_of_object(PyObject* o, const Path& path) {
   const Path here = below(o, path);
   if (record_ != nullptr) record_->set_has_state();
-  const bool is_asked = next_state_ < states_.size() && states_[next_state_].first.ptr() == o;
-  const auto state = is_asked ? states_[next_state_++].second : ask_for_state(o, path);
+  const auto state = ask_for_state(o, path);
   return node(state.ptr(), {&here, nullptr, -1, nullptr, path.depth + 1});
 }
 

@@ -40,11 +40,8 @@ class Walker {
  public:
   explicit Walker(WalkOptions options);
 
-  /// Has the walk leave its steps there, and take what state_dict() gave already.
-  void remember(LastWalk& record, States states) {
-    record_ = &record;
-    states_ = std::move(states);
-  }
+  /// Has the walk leave its steps there.
+  void remember(LastWalk& record) { record_ = &record; }
 
   /// Throws Error with the path, or what a user's object raised. Needs the GIL.
   Value walk(nb::handle state);
@@ -109,8 +106,6 @@ class Walker {
   std::vector<WriteBack> write_backs_;
   std::vector<PyObject*> torch_tensors_;
   LastWalk* record_ = nullptr;
-  States states_;
-  std::size_t next_state_ = 0;
 };
 
 }  // namespace understudy::python

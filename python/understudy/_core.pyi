@@ -31,6 +31,7 @@ class _Metrics(TypedDict):
     durable_s: float
     nbytes: int
     memory: str
+    plan: Literal["new", "same", "again"]
     at_once_nbytes: int
     faults: int
     faults_nbytes: int

@@ -85,18 +85,18 @@ std::vector<std::string> paths_of(const Value& state) {
 }  // namespace
 
 StagerState::Plan& StagerState::plan_for(const Value& state, std::vector<Value>& opaques) {
+  if (plan_) plan_->number = 0;  // whatever fails below, it is not that state any more
   auto structure = stage::examine(state);
   opaques = std::move(structure.opaques);
   const auto metadata = header_metadata({});
   std::vector<format::Span> scalars;
-  if (plan_ && plan_->signature == structure.signature &&
-      move_tensors(plan_->moves_to(structure.tensors))) {
+  if (plan_ && plan_->signature == structure.signature) {
     auto tree = format::encode_tree(state, plan_->layout->leaves, &scalars);
-    if (format::fits(*plan_->layout, tree, metadata)) {
+    if (format::fits(*plan_->layout, tree, metadata) &&
+        move_tensors(plan_->moves_to(structure.tensors))) {
       plan_->transfer.set_blobs(std::move(structure.blobs));
       plan_->tree = std::move(tree);
       plan_->scalars = std::move(scalars);
-      plan_->number = 0;
       plan_->origin = "same";
       return *plan_;
     }
