@@ -22,6 +22,10 @@ constexpr std::uint64_t kProtectedNbytes = std::uint64_t{64} << 10;
 // takes under a millisecond, and each fault costs the trainer 0.2 ms.
 constexpr std::uint64_t kWorthwhileNbytes = std::uint64_t{16} << 20;
 
+// `automatic` overlaps with this many idle cores: for a copier and for the server.
+// KFIGURES
+constexpr double kIdleCores = 1.5;
+
 std::string mib(std::uint64_t nbytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(nbytes) / double(1 << 20));
 }
@@ -111,7 +115,10 @@ Selection select_pages(const transfer::Plan& plan, PageFence::Turn& turn, bool h
   return s;
 }
 
-Overlapped::Overlapped(const OverlappedOptions& options) : options_(options) {
+Overlapped::Overlapped(const OverlappedOptions& options)
+    : options_(options),
+      idle_(os::cores_of_this_rank(), IdleCores::Clocks::now()),
+      copiers_(options.threads > 0 ? options.threads : os::usable_cores()) {
   if (options.capture == Capture::blocking) {
     reason_ = "as asked";
     return;
@@ -124,6 +131,24 @@ Overlapped::Overlapped(const OverlappedOptions& options) : options_(options) {
     }
     reason_ = e.what();
   }
+}
+
+// Huge pages are asked for to shorten the stop, and serve nothing else.
+bool Overlapped::is_wanted() const {
+  return options_.capture == Capture::overlapped || options_.huge_pages;
+}
+
+// Where the choice is ours: what overlapping would cost training more than a stop.
+std::string Overlapped::why_blocking_is_better(const Work& work) {
+  const double idle = idle_.since_last(IdleCores::Clocks::now());
+  if (is_wanted()) return {};
+  if (work.image_is_new) return "the image is new: making its pages stops the loop anyway";
+  if (idle < kIdleCores) {
+    return fmt::format("{:.1f} of {} cores were idle, and overlapping needs two", idle,
+                       idle_.cores());
+  }
+  if (options_.threads == 0) copiers_ = std::max(1, static_cast<int>(idle));
+  return {};
 }
 
 // Why the selection is not worth a flight; empty when it is.
@@ -154,8 +179,7 @@ std::shared_ptr<Flight> Overlapped::protect(PageFence::Turn& turn, const Work& w
     for (const auto& p : selection_.behind) {
       runs.push_back({p.source, work.data + p.target, p.nbytes});
     }
-    const int copiers = options_.threads > 0 ? options_.threads : os::usable_cores();
-    if (auto flight = turn.protect(std::move(runs), copiers, work.workers)) return flight;
+    if (auto flight = turn.protect(std::move(runs), copiers_, work.workers)) return flight;
   }
   return nullptr;
 }
@@ -180,6 +204,7 @@ Overlapped::Begun Overlapped::begin(Work work, double& waited_s) {
     return refuse(
         fmt::format("{} are copied in less than a millisecond", mib(work.plan.data_nbytes())));
   }
+  if (const auto reason = why_blocking_is_better(work); !reason.empty()) return refuse(reason);
   if (plan_id_ == work.plan_id) {
     if (const auto reason = why_not(); !reason.empty()) return refuse(reason);
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "stage/idle_cores.h"
 #include "stage/page_fence.h"
 #include "transfer/plan.h"
 #include "understudy/options.h"
@@ -52,6 +53,7 @@ class Overlapped {
     std::uint64_t plan_id;  ///< the same for the same plan; never 0
     std::byte* data;        ///< where the data section goes
     bool zero_gaps;
+    bool image_is_new;  ///< its pages were made for this capture
     WorkerPool& workers;
     std::shared_ptr<const void> sources, target;
     std::atomic<std::uint64_t>* progress;
@@ -68,6 +70,8 @@ class Overlapped {
   Begun begin(Work work, double& waited_s);
 
  private:
+  bool is_wanted() const;
+  std::string why_blocking_is_better(const Work& work);
   std::string why_not() const;
   std::shared_ptr<Flight> protect(PageFence::Turn& turn, const Work& work);
   std::string describe() const;
@@ -75,6 +79,8 @@ class Overlapped {
   const OverlappedOptions options_;
   std::optional<PageFence::Share> fence_;
   std::string reason_;  // why there is none
+  IdleCores idle_;
+  int copiers_;
   std::uint64_t plan_id_ = 0;
   Selection selection_;  // for that plan
 };

@@ -116,6 +116,7 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
   const auto lease = contents.image =
       pool_.lease(layout->file_nbytes(), options_.when_busy, waited_s);
   auto& image = *lease;
+  const bool is_new = !image.is_prepared();
   image.prepare(workers_);
   std::memset(image.data(), 0, format::kPrefixNbytes);
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
@@ -137,6 +138,7 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
                          .plan_id = plan.layout_id,
                          .data = data,
                          .zero_gaps = !is_zeroed,
+                         .image_is_new = is_new,
                          .workers = workers_,
                          .sources = sources,
                          .target = std::make_shared<Target>(lease, ticket),

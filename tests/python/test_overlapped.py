@@ -255,6 +255,11 @@ def test_a_save_that_loses_its_memory_fails_and_the_next_goes_on(tmp_path):
 def test_automatic_overlaps_what_is_worth_it_and_says_why_not():
     with Stager() as stager:
         ticket = stager.stage({"w": torch.rand(8 * MIB)})
+        assert ticket.done()
+        assert ticket.capture.startswith("blocking (the image is new")
+        ticket.wait().close()
+    with Stager(huge_pages=True) as stager:
+        ticket = stager.stage({"w": torch.rand(8 * MIB)})
         assert ticket.capture.startswith("overlapped (")
         ticket.wait().close()
         ticket = stager.stage({"w": torch.rand(MIB)})
@@ -278,6 +283,7 @@ def test_the_figures_of_a_capture():
         assert 40 <= metrics["at_once_nbytes"] < MIB
         assert metrics["captured_s"] > metrics["blocked_s"] > metrics["waited_s"] == 0
         assert metrics["faults_nbytes"] <= metrics["faults"] * 2 * MIB
+        ticket.wait(timeout=60).close()
         done, total = ticket.progress()
         assert done == total == metrics["nbytes"]
 

@@ -188,7 +188,7 @@ TEST(OverlappedMemoryTest, KindsThatCannotBeProtectedAreCopiedAtOnceAndNamed) {
       << ticket.capture();
   EXPECT_EQ(ticket.metrics().at_once_nbytes, 8 * kMiB);
   // A state of nothing else: automatic blocks, and asking for it is an error.
-  Stager automatic;
+  Stager automatic({.huge_pages = true});
   const auto only = Value::dict({{"shared", shared.tensor()}});
   fakes::expect_error(ErrorCode::unsupported, "shared memory", [&] { stager.stage(only); });
   Mapped large(20 * kMiB, MAP_SHARED | MAP_ANONYMOUS);
