@@ -65,12 +65,14 @@ class Overlapped {
     std::uint64_t at_once_nbytes = 0;
   };
 
+  /// It was asked for; else `begin` never overlaps into a new image.
+  bool is_wanted() const;
+
   /// Protects, copies at once what must be, and leaves the rest to the fence.
   /// Adds to `waited_s` the wait for an earlier flight of any stager.
   Begun begin(Work work, double& waited_s);
 
  private:
-  bool is_wanted() const;
   std::string why_blocking_is_better(const Work& work);
   std::string why_not() const;
   std::shared_ptr<Flight> protect(PageFence::Turn& turn, const Work& work);

@@ -96,6 +96,16 @@ std::exception_ptr failure_of(const stage::Flight& flight, const Value* state,
   return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
 }
 
+// Makes the image's pages and fills them in one pass.
+void fill_new(memory::Image& image, const format::Layout& layout, const transfer::Plan& plan,
+              bool zero_gaps, WorkerPool& workers) {
+  const auto first = layout.header_nbytes, last = first + layout.data_nbytes;
+  image.prepare(workers, [&](std::uint64_t begin, std::uint64_t nbytes) {
+    const auto from = std::max(begin, first), to = std::min(begin + nbytes, last);
+    if (from < to) plan.fill(from - first, {image.data() + from, to - from}, zero_gaps);
+  });
+}
+
 // What the threads that copy write to.
 struct Target {
   memory::Lease image;
@@ -117,14 +127,19 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
       pool_.lease(layout->file_nbytes(), options_.when_busy, waited_s);
   auto& image = *lease;
   const bool is_new = !image.is_prepared();
-  image.prepare(workers_);
-  std::memset(image.data(), 0, format::kPrefixNbytes);
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
   image.layout_id = plan.layout_id;
+  auto* const data = image.data() + layout->header_nbytes;
+  const bool fills_at_once = is_new && !overlapped_.is_wanted();
+  if (fills_at_once) {
+    fill_new(image, *layout, plan.transfer, !is_zeroed, workers_);
+  } else {
+    image.prepare(workers_);
+  }
+  std::memset(image.data(), 0, format::kPrefixNbytes);
   // Zeros up to the next page boundary, where direct writes end.
   const auto end = layout->file_nbytes();
   std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
-  auto* const data = image.data() + layout->header_nbytes;
   auto capturing =
       std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
   const auto finish = [ticket, capturing, on_end = std::move(on_end)](std::exception_ptr failure) {
@@ -154,7 +169,9 @@ std::shared_ptr<Capturing> StagerState::capture(const Value& state,
                                finish(failure_of(flight, watched.lock().get(), *layout, data));
                              }},
                         waited_s);
-  if (!begun.is_under_way) plan.transfer.fill_all(data, !is_zeroed, workers_);
+  if (!begun.is_under_way && !fills_at_once) {
+    plan.transfer.fill_all(data, !is_zeroed, workers_);
+  }
   {
     std::lock_guard lock(ticket->mutex);
     ticket->metrics.nbytes = end;
