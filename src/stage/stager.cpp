@@ -2,7 +2,8 @@
 // 1. One pass over the state gives its structure and the bytes of its blobs.
 // 2. The plan is reused when the structure is the last one's; else a new one
 //    is made. The tree, which holds the scalars, is written anew each time.
-// 3. An image is leased, and its pages are made if it is new. Its first bytes, the
+// 3. An image is leased, and its pages are made if it is new (where nothing is to be
+//    overlapped, 4 is done in the same pass, out of the cache). Its first bytes, the
 //    header's length, are zeroed: an unfinished image is not a safetensors file.
 // 4. The data section is filled: by all threads, before the call returns; or what
 //    can be protected behind its back (overlapped.h), and the rest at once.
