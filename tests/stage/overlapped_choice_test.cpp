@@ -47,15 +47,21 @@ std::string choice_for(Stager& stager, const Trainer& trainer) {
 TEST(OverlappedChoiceTest, ANewImageIsFilledBeforeTheCallReturns) {
   SKIP_WITHOUT_USERFAULTFD();
   Stager stager;
-  const Trainer trainer({40 * kMiB, 100, 3 * kMiB + 8});
+  const Trainer trainer({160 * kMiB, 100, 3 * kMiB + 8});
   EXPECT_TRUE(choice_for(stager, trainer).starts_with("blocking (the image is new"));
+}
+
+TEST(OverlappedChoiceTest, WhatIsCopiedAsSoonAsProtectedIsCopied) {
+  SKIP_WITHOUT_USERFAULTFD();
+  Stager stager({.huge_pages = true});
+  EXPECT_TRUE(choice_for(stager, Trainer({100 * kMiB})).starts_with("blocking (100.0 MiB are"));
 }
 
 TEST(OverlappedChoiceTest, WithoutIdleCoresItBlocksAndSaysSo) {
   SKIP_WITHOUT_USERFAULTFD();
   const OneCore one;
   Stager stager;
-  const Trainer trainer({40 * kMiB});
+  const Trainer trainer({160 * kMiB});
   choice_for(stager, trainer);
   const auto choice = choice_for(stager, trainer);
   EXPECT_TRUE(choice.starts_with("blocking (")) << choice;
@@ -66,7 +72,7 @@ TEST(OverlappedChoiceTest, WithIdleCoresItOverlaps) {
   SKIP_WITHOUT_USERFAULTFD();
   if (os::cores_of_this_rank() < 2) GTEST_SKIP() << "one core";
   Stager stager;
-  const Trainer trainer({40 * kMiB});
+  const Trainer trainer({160 * kMiB});
   stager.stage(trainer.state()).wait().close();
   // Others' load only makes it longer.
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
@@ -77,7 +83,7 @@ TEST(OverlappedChoiceTest, WithIdleCoresItOverlaps) {
 TEST(OverlappedChoiceTest, WhatIsAskedForIsDone) {
   SKIP_WITHOUT_USERFAULTFD();
   const OneCore one;
-  const Trainer trainer({40 * kMiB});
+  const Trainer trainer({160 * kMiB});
   for (const StagerOptions& options :
        {StagerOptions{.capture = Capture::overlapped}, StagerOptions{.huge_pages = true}}) {
     Stager stager(options);

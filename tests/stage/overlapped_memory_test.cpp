@@ -191,7 +191,7 @@ TEST(OverlappedMemoryTest, KindsThatCannotBeProtectedAreCopiedAtOnceAndNamed) {
   Stager automatic({.huge_pages = true});
   const auto only = Value::dict({{"shared", shared.tensor()}});
   fakes::expect_error(ErrorCode::unsupported, "shared memory", [&] { stager.stage(only); });
-  Mapped large(20 * kMiB, MAP_SHARED | MAP_ANONYMOUS);
+  Mapped large(130 * kMiB, MAP_SHARED | MAP_ANONYMOUS);
   const auto blocking = automatic.stage(Value::dict({{"shared", large.tensor()}}));
   EXPECT_TRUE(blocking.is_done());
   EXPECT_NE(blocking.capture().find("not shared memory"), std::string::npos) << blocking.capture();
