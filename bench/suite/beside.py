@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import statistics
 import time
@@ -19,6 +20,7 @@ from suite.states import State
 
 ALONE = "steps with no save"
 OURS = "beside Checkpointer.save"
+OVERLAPPED = "beside Checkpointer.save, overlapped"
 PEER = "beside dcp.async_save"
 
 _STEPS_ALONE = 100  # a round, about as many as come beside a save
@@ -29,10 +31,14 @@ def bench_beside(state: State, folder: Path, repetitions: int) -> Workload:
     """Step times only; how long the call itself stops the loop is asked elsewhere. `state` is not
     what is trained, so that its size does not decide how long a step takes."""
     step = _training_step()
-    checkpointer = understudy.Checkpointer(folder / "beside")
+    checkpointers = {OURS: understudy.Checkpointer(folder / "beside")}
+    with contextlib.suppress(understudy.Error):  # what is missing, `doctor` says
+        checkpointers[OVERLAPPED] = understudy.Checkpointer(
+            folder / "beside-overlapped", capture="overlapped"
+        )
     stager = DefaultStager(StagingOptions(False, False, False, False))
-    times: dict[str, list[float]] = {ALONE: [], OURS: [], PEER: []}
-    seconds: dict[str, list[float]] = {OURS: [], PEER: []}
+    times: dict[str, list[float]] = {name: [] for name in (*checkpointers, ALONE, PEER)}
+    seconds: dict[str, list[float]] = {name: [] for name in (*checkpointers, PEER)}
 
     def alone(_: int) -> None:
         times[ALONE] += [_timed(step) for _ in range(_STEPS_ALONE)]
@@ -44,9 +50,10 @@ def bench_beside(state: State, folder: Path, repetitions: int) -> Workload:
         seconds[name].append(time.perf_counter() - start)
 
     def ours(number: int) -> None:
-        ticket = checkpointer.save(number, state)
-        beside(OURS, ticket.done)
-        shutil.rmtree(ticket.wait())
+        for name, checkpointer in checkpointers.items():
+            ticket = checkpointer.save(number, state)
+            beside(name, ticket.done)
+            shutil.rmtree(ticket.wait())
 
     def peer(number: int) -> None:
         path = folder / f"beside-dcp-{number}"
@@ -62,11 +69,16 @@ def bench_beside(state: State, folder: Path, repetitions: int) -> Workload:
                 found.clear()
         for run in (alone, ours, peer):
             run(number)
-    checkpointer.close()
+    for checkpointer in checkpointers.values():
+        checkpointer.close()
     stager.close()
     figures = [
         Figure(name, times[name], kind, _note(times[name], seconds.get(name)))
-        for name, kind in ((OURS, "ours"), (ALONE, "roof"), (PEER, "peer"))
+        for name, kind in (
+            *((name, "ours") for name in checkpointers),
+            (ALONE, "roof"),
+            (PEER, "peer"),
+        )
     ]
     return Workload("training steps beside a save", 0, figures)
 

@@ -11,8 +11,9 @@ namespace understudy {
 enum class Memory { automatic, pageable, pinned, shared };
 /// How a snapshot is taken. `blocking`: before the call returns. `overlapped`:
 /// behind its back, from pages that are protected until they are copied; an error
-/// where that is impossible. `automatic`: overlapped where it is safe and worth
-/// while, else blocking, and the ticket says why.
+/// where that is impossible. `automatic`: overlapped where it is safe and costs
+/// training less than a stop (the image is not new, and cores were idle, or huge
+/// pages are asked for), else blocking, and the ticket says why.
 enum class Capture { automatic, blocking, overlapped };
 /// What `stage` does when every image is leased.
 enum class WhenBusy { wait, skip, error };

@@ -25,7 +25,9 @@ class Image {
   int fd() const noexcept { return region_.fd(); }
 
   /// Region::prepare: before the first byte is written.
-  void prepare(WorkerPool& workers) { region_.prepare(workers); }
+  void prepare(WorkerPool& workers, const OnPages& on_pages = {}) {
+    region_.prepare(workers, on_pages);
+  }
   bool prepare_piece(std::uint64_t& cursor) { return region_.prepare_piece(cursor); }
   bool is_prepared() const noexcept { return region_.is_prepared(); }
 

@@ -54,7 +54,8 @@ void Region::pin() {
   is_prepared_.store(true, std::memory_order_release);
 }
 
-void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers) {
+void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers,
+                 const OnPages& on_pages) {
   struct Piece {
     Region* region;
     std::uint64_t index;
@@ -66,8 +67,12 @@ void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers) {
     unprepared.push_back(region);
     for (std::uint64_t i = 0; i < region->pieces(); ++i) pieces.push_back({region, i});
   }
-  workers.run(pieces.size(),
-              [&](std::uint64_t i, int) { pieces[i].region->touch_piece(pieces[i].index); });
+  workers.run(pieces.size(), [&](std::uint64_t i, int) {
+    auto& region = *pieces[i].region;
+    region.touch_piece(pieces[i].index);
+    const auto begin = pieces[i].index * kPieceNbytes;
+    if (on_pages) on_pages(begin, std::min(kPieceNbytes, region.nbytes() - begin));
+  });
   workers.run(unprepared.size(), [&](std::uint64_t i, int) { unprepared[i]->pin(); });
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -21,8 +22,12 @@ enum class Sharing { is_private, is_shared };
 
 class Region;
 
+/// Called with bytes [begin, begin + nbytes) whose pages have just been made.
+using OnPages = std::function<void(std::uint64_t begin, std::uint64_t nbytes)>;
+
 /// Region::prepare of all, shared out together.
-void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers);
+void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers,
+                 const OnPages& on_pages = {});
 
 /// Pages are made by those who call `touch`; until then there are only addresses.
 class Region {
@@ -38,8 +43,12 @@ class Region {
 
   /// Makes all pages, on all threads of `workers`, and pins them. Others may do
   /// the same, and write, at the same time; again it costs nothing. Throws
-  /// Error(no_space), Error(io).
-  void prepare(WorkerPool& workers) { prepare_all({this}, workers); }
+  /// Error(no_space), Error(io). `on_pages` is called by the thread that made
+  /// them, while they are in its cache, once for every part; never when nothing
+  /// was left to do.
+  void prepare(WorkerPool& workers, const OnPages& on_pages = {}) {
+    prepare_all({this}, workers, on_pages);
+  }
   /// The same on this thread, a piece at a time: `cursor` counts the bytes from
   /// 0 on. False when nothing was left to do.
   bool prepare_piece(std::uint64_t& cursor);
@@ -51,7 +60,8 @@ class Region {
   std::string describe_pages() const;
 
  private:
-  friend void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers);
+  friend void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers,
+                          const OnPages& on_pages);
   using Mapping = std::variant<os::AnonymousMapping, os::SharedMapping>;
 
   std::uint64_t pieces() const noexcept;

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -81,13 +82,23 @@ int usable_cores() {
   return cores;
 }
 
+int cores_of_this_rank() {
+  int ranks = 1;
+  if (const char* text = std::getenv("LOCAL_WORLD_SIZE")) ranks = std::max(std::atoi(text), 1);
+  return std::max(usable_cores() / ranks, 1);
+}
+
 int copying_threads() {
   // One core streams 17 GB/s and more (measured), and a socket's memory takes 150
   // to 250 GB/s of copying: more threads than this would only wait.
   constexpr int kEnough = 16;
-  int ranks = 1;
-  if (const char* text = std::getenv("LOCAL_WORLD_SIZE")) ranks = std::max(std::atoi(text), 1);
-  return std::clamp(usable_cores() / ranks, 1, kEnough);
+  return std::min(cores_of_this_rank(), kEnough);
+}
+
+double processor_seconds() {
+  timespec used{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
 }
 
 std::uint64_t available_memory() {

@@ -10,10 +10,16 @@ namespace understudy::os {
 /// Cores that this process may run on (affinity and control group), at least 1.
 int usable_cores();
 
-/// Threads to copy with where the caller did not say: the usable cores, shared
-/// with the other ranks that a launcher has started on this machine
-/// (LOCAL_WORLD_SIZE), and no more than memory can feed.
+/// This process's share of them: a launcher may have started other ranks on this
+/// machine (LOCAL_WORLD_SIZE). At least 1.
+int cores_of_this_rank();
+
+/// Threads to copy with where the caller did not say: the cores of this rank, and
+/// no more than memory can feed.
 int copying_threads();
+
+/// Seconds of processor time that all threads of this process have used so far.
+double processor_seconds();
 
 /// Bytes of memory that can still be had: the machine's and the control
 /// group's, whichever is less.

@@ -2,26 +2,7 @@
 
 #include <algorithm>
 
-#include "transfer/copy_bytes.h"
-#include "understudy/tensor.h"
-
 namespace understudy::stage {
-namespace {
-
-// In one huge page, so that the kernel looks it up once. Measured for 1 GiB on
-// two threads: 70 ms by 1 MiB, 80 ms by 128 KiB; 45 ms by a copy that can fault.
-constexpr std::uint64_t kBounceNbytes = std::uint64_t{1} << 20;
-
-}  // namespace
-
-Bounce::Bounce() {
-  // From 4 MiB on a storage lies in huge pages; only the first is touched.
-  const auto storage = Storage::allocate(std::uint64_t{4} << 20);
-  data_ = storage->data();
-  std::fill_n(data_, kBounceNbytes, std::byte{0});
-  owner_ = std::const_pointer_cast<Storage>(storage);
-}
-
 Flight::Flight(os::WriteProtection& protection, os::Event& news, std::vector<PageRun> runs,
                int copiers)
     : protection_(protection), news_(news), copiers_(copiers) {
@@ -57,28 +38,21 @@ bool Flight::claim(Chunk& chunk) noexcept {
                                              std::memory_order_acquire);
 }
 
-bool Flight::copy_next(const Bounce& bounce) noexcept {
+bool Flight::copy_next() noexcept {
   while (failure() == Failure::none) {
     const auto i = next_.fetch_add(1, std::memory_order_relaxed);
     if (i >= chunks_.size()) return false;
-    if (claim(chunks_[i])) return copy(i, bounce);
+    if (claim(chunks_[i])) return copy(i);
   }
   return false;
 }
 
-bool Flight::copy(std::size_t index, const Bounce& bounce) noexcept {
+bool Flight::copy(std::size_t index) noexcept {
   auto& chunk = chunks_[index];
   const auto& run = chunk.run;
   const auto* from = reinterpret_cast<const std::byte*>(run.source);
   auto why = Failure::none;
-  for (std::uint64_t at = 0; at < run.nbytes && why == Failure::none; at += kBounceNbytes) {
-    const auto nbytes = std::min(kBounceNbytes, run.nbytes - at);
-    if (os::copy_fault_proof(bounce.data(), from + at, nbytes)) {
-      transfer::copy_bytes(run.target + at, bounce.data(), nbytes);
-    } else {
-      why = Failure::unmapped;
-    }
-  }
+  if (!os::copy_fault_proof(run.target, from, run.nbytes)) why = Failure::unmapped;
   // What was read is read before the question is asked, and that before the
   // lifting: system calls are ordered by the kernel's locks, and by this.
   chunk.state.exchange(State::claimed, std::memory_order_seq_cst);
@@ -99,7 +73,7 @@ bool Flight::copy(std::size_t index, const Bounce& bounce) noexcept {
   return true;
 }
 
-void Flight::serve(std::uintptr_t address, const Bounce& bounce) noexcept {
+void Flight::serve(std::uintptr_t address) noexcept {
   faults_.fetch_add(1, std::memory_order_relaxed);
   const auto after =
       std::upper_bound(chunks_.begin(), chunks_.end(), address,
@@ -113,7 +87,7 @@ void Flight::serve(std::uintptr_t address, const Bounce& bounce) noexcept {
   auto& chunk = *std::prev(after);
   if (failure() == Failure::none && claim(chunk)) {
     const auto nbytes = chunk.run.nbytes;
-    if (copy(static_cast<std::size_t>(&chunk - chunks_.data()), bounce)) {
+    if (copy(static_cast<std::size_t>(&chunk - chunks_.data()))) {
       fault_nbytes_.fetch_add(nbytes, std::memory_order_relaxed);
     }
     return;

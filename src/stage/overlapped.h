@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "stage/idle_cores.h"
 #include "stage/page_fence.h"
 #include "transfer/plan.h"
 #include "understudy/options.h"
@@ -56,6 +57,7 @@ class Overlapped {
     std::uint64_t plan_id;  ///< the same for the same plan; never 0
     std::byte* data;        ///< where the data section goes
     bool zero_gaps;
+    bool image_is_new;  ///< its pages were made for this capture
     WorkerPool& workers;
     std::shared_ptr<const void> sources, target;
     std::atomic<std::uint64_t>* progress;
@@ -67,11 +69,15 @@ class Overlapped {
     std::uint64_t at_once_nbytes = 0;
   };
 
+  /// It was asked for; else `begin` never overlaps into a new image.
+  bool is_wanted() const;
+
   /// Protects, copies at once what must be, and leaves the rest to the fence.
   /// Adds to `waited_s` the wait for an earlier flight of any stager.
   Begun begin(Work work, double& waited_s);
 
  private:
+  std::string why_blocking_is_better(const Work& work);
   std::string why_not() const;
   std::shared_ptr<Flight> protect(PageFence::Turn& turn, const Work& work);
   std::string describe() const;
@@ -79,6 +85,8 @@ class Overlapped {
   const OverlappedOptions options_;
   std::optional<PageFence::Share> fence_;
   std::string reason_;  // why there is none
+  IdleCores idle_;
+  int copiers_;
   std::uint64_t plan_id_ = 0;
   Selection selection_;  // for that plan
 };

@@ -3,7 +3,8 @@
 // 2. The plan is reused when the structure is the last one's; else a new one
 //    is made. The tree, which holds the scalars, is written anew each time; or, when
 //    the caller knows that nothing else is new (again.h), the scalars in it are.
-// 3. An image is leased, and its pages are made if it is new. Its first bytes, the
+// 3. An image is leased, and its pages are made if it is new (where nothing is to be
+//    overlapped, 4 is done in the same pass, out of the cache). Its first bytes, the
 //    header's length, are zeroed: an unfinished image is not a safetensors file.
 // 4. The data section is filled: by all threads, before the call returns; or what
 //    can be protected behind its back (overlapped.h), and the rest at once.
@@ -175,6 +176,16 @@ std::exception_ptr failure_of(const stage::Flight& flight, const std::vector<std
   return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
 }
 
+// Makes the image's pages and fills them in one pass.
+void fill_new(memory::Image& image, const format::Layout& layout, const transfer::Plan& plan,
+              bool zero_gaps, WorkerPool& workers) {
+  const auto first = layout.header_nbytes, last = first + layout.data_nbytes;
+  image.prepare(workers, [&](std::uint64_t begin, std::uint64_t nbytes) {
+    const auto from = std::max(begin, first), to = std::min(begin + nbytes, last);
+    if (from < to) plan.fill(from - first, {image.data() + from, to - from}, zero_gaps);
+  });
+}
+
 // What the threads that copy write to.
 struct Target {
   memory::Lease image;
@@ -215,14 +226,20 @@ std::shared_ptr<Capturing> StagerState::begin(Order order) {
   const auto lease = contents.image =
       pool_.lease(layout->file_nbytes(), options_.when_busy, waited_s);
   auto& image = *lease;
-  image.prepare(workers_);
-  std::memset(image.data(), 0, format::kPrefixNbytes);
+  const bool is_new = !image.is_prepared();
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
   image.layout_id = plan.layout_id;
+  auto* const data = image.data() + layout->header_nbytes;
+  const bool fills_at_once = is_new && !overlapped_.is_wanted();
+  if (fills_at_once) {
+    fill_new(image, *layout, plan.transfer, !is_zeroed, workers_);
+  } else {
+    image.prepare(workers_);
+  }
+  std::memset(image.data(), 0, format::kPrefixNbytes);
   // Zeros up to the next page boundary, where direct writes end.
   const auto end = layout->file_nbytes();
   std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
-  auto* const data = image.data() + layout->header_nbytes;
   auto capturing =
       std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
   const auto finish = [ticket, capturing,
@@ -236,8 +253,9 @@ std::shared_ptr<Capturing> StagerState::begin(Order order) {
        .plan_id = plan.places_id,
        .data = data,
        .zero_gaps = !is_zeroed,
+       .image_is_new = is_new,
        .workers = workers_,
-       .sources = std::move(order.sources),
+       .sources = order.sources,
        .target = std::make_shared<Target>(lease, ticket),
        .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
        .on_end =
@@ -250,7 +268,9 @@ std::shared_ptr<Capturing> StagerState::begin(Order order) {
              finish(failure_of(flight, *paths, *layout, data));
            }},
       waited_s);
-  if (!begun.is_under_way) plan.transfer.fill_all(data, !is_zeroed, workers_);
+  if (!begun.is_under_way && !fills_at_once) {
+    plan.transfer.fill_all(data, !is_zeroed, workers_);
+  }
   {
     std::lock_guard lock(ticket->mutex);
     ticket->metrics.nbytes = end;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <thread>
@@ -35,6 +36,24 @@ TEST(ImagePoolTest, ReusesTheSameMemory) {
   first.reset();
   EXPECT_EQ(pool.lease(kMiB + 5, WhenBusy::wait, waited)->data(), at);
   EXPECT_EQ(waited, 0);
+}
+
+TEST(ImageTest, TellsWhoMakesItsPagesOfEveryPartOnce) {
+  ImagePool pool(1);
+  double waited = 0;
+  const auto image = pool.lease(21 * kMiB, WhenBusy::wait, waited);
+  WorkerPool workers("us-test", 3);
+  std::vector<std::atomic<int>> told(image->capacity() / kMiB);
+  const auto tell = [&](std::uint64_t begin, std::uint64_t nbytes) {
+    for (auto at = begin; at < begin + nbytes; at += kMiB) {
+      image->data()[at] = std::byte{1};
+      ++told[at / kMiB];
+    }
+  };
+  image->prepare(workers, tell);
+  for (const auto& times : told) EXPECT_EQ(times, 1);
+  image->prepare(workers, tell);
+  for (const auto& times : told) EXPECT_EQ(times, 1) << "nothing was left to do";
 }
 
 TEST(ImagePoolTest, ReplacesWhatIsTooSmallOrFarTooLarge) {

@@ -23,5 +23,14 @@ TEST(CopyingThreads, AreSharedAmongTheRanksOfAMachine) {
   unsetenv("LOCAL_WORLD_SIZE");
 }
 
+TEST(CoresOfThisRank, AreAShareOfTheUsableOnes) {
+  setenv("LOCAL_WORLD_SIZE", "2", 1);
+  EXPECT_EQ(cores_of_this_rank(), std::max(1, usable_cores() / 2));
+  setenv("LOCAL_WORLD_SIZE", "100000", 1);
+  EXPECT_EQ(cores_of_this_rank(), 1);
+  unsetenv("LOCAL_WORLD_SIZE");
+  EXPECT_EQ(cores_of_this_rank(), usable_cores());
+}
+
 }  // namespace
 }  // namespace understudy::os

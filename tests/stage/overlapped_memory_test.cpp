@@ -188,10 +188,10 @@ TEST(OverlappedMemoryTest, KindsThatCannotBeProtectedAreCopiedAtOnceAndNamed) {
       << ticket.capture();
   EXPECT_EQ(ticket.metrics().at_once_nbytes, 8 * kMiB);
   // A state of nothing else: automatic blocks, and asking for it is an error.
-  Stager automatic;
+  Stager automatic({.huge_pages = true});
   const auto only = Value::dict({{"shared", shared.tensor()}});
   fakes::expect_error(ErrorCode::unsupported, "shared memory", [&] { stager.stage(only); });
-  Mapped large(20 * kMiB, MAP_SHARED | MAP_ANONYMOUS);
+  Mapped large(130 * kMiB, MAP_SHARED | MAP_ANONYMOUS);
   const auto blocking = automatic.stage(Value::dict({{"shared", large.tensor()}}));
   EXPECT_TRUE(blocking.is_done());
   EXPECT_NE(blocking.capture().find("not shared memory"), std::string::npos) << blocking.capture();

@@ -143,7 +143,7 @@ TEST(OverlappedPlantedTest, ProtectionThatIsRefusedMeansBlocking) {
   PlantedProtection planted;
   planted.on_protect = [&](uffdio_range&) { return ++refusals > 0 ? ENOENT : 0; };
   Trainer trainer({8 * kMiB, 32 * kMiB});
-  Stager stager;
+  Stager stager({.capture = Capture::overlapped});
   const auto clone = trainer.clone();
   const auto ticket = stager.stage(trainer.state());
   trainer.step(1, 2);  // nothing is left protected
@@ -180,7 +180,7 @@ TEST(OverlappedPlantedTest, CopiersThatAreLateAreGivenUpAndTheTrainerGoesOn) {
   PlantedProtection planted;
   planted.before_copy = [&](const std::byte*) { gate.hold(); };
   Trainer trainer({40 * kMiB});
-  Stager stager;
+  Stager stager({.capture = Capture::overlapped});
   stage::PageFence::Share()->set_late_ticks(3);
   auto ticket = stager.stage(trainer.state());
   trainer.step(1, 3);  // waits for pages that nobody copies, until the watch lifts them
@@ -207,7 +207,7 @@ TEST(OverlappedPlantedTest, AServerThatIsLateHoldsNobody) {
   PlantedProtection planted;
   planted.before_serving = [&] { gate.hold(); };
   Trainer trainer({40 * kMiB});
-  Stager stager;
+  Stager stager({.capture = Capture::overlapped});
   stage::PageFence::Share()->set_late_ticks(3);
   const auto clone = trainer.clone();
   auto ticket = stager.stage(trainer.state());
@@ -227,7 +227,7 @@ TEST(OverlappedPlantedTest, NobodyCopiesAndNobodyServesAndTheTrainerGoesOn) {
   planted.before_serving = [&] { gate.hold(); };
   planted.before_copy = [&](const std::byte*) { gate.hold(); };
   Trainer trainer({40 * kMiB});
-  Stager stager;
+  Stager stager({.capture = Capture::overlapped});
   stage::PageFence::Share()->set_late_ticks(3);
   auto ticket = stager.stage(trainer.state());
   trainer.step(1, 3);
