@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -17,8 +16,8 @@
 #include "base/worker_pool.h"
 #include "format/layout.h"
 #include "memory/image.h"
+#include "stage/last_plan.h"
 #include "stage/overlapped.h"
-#include "stage/places.h"
 #include "understudy/stager.h"
 
 namespace understudy {
@@ -92,12 +91,8 @@ class StagerState {
   void close();
 
  private:
-  struct Plan;
   struct Order;
 
-  Plan& plan_for(const Value& state, std::vector<Value>& opaques);
-  bool take(const Again& again);
-  bool move_tensors(std::span<const stage::Move> moves);
   std::shared_ptr<Capturing> begin(Order order);
 
   const StagerOptions options_;
@@ -106,9 +101,7 @@ class StagerState {
   memory::ImagePool pool_;
   WorkerPool workers_;
   stage::Overlapped overlapped_;
-  std::unique_ptr<Plan> plan_;
-  std::uint64_t next_layout_id_ = 1;  // 0 is fresh memory
-  std::uint64_t next_places_id_ = 1;
+  stage::LastPlan last_plan_;
   TaskThread prewarmer_{"us-prewarm"};  // last: its tasks use the pool
 };
 

@@ -1,0 +1,206 @@
+// A capture, step by step:
+// 1. One pass over the state gives its structure and the bytes of its blobs.
+// 2. The plan is reused when the structure is the last one's; else a new one
+//    is made. The tree, which holds the scalars, is written anew each time; or, when
+//    the caller knows that nothing else is new (again.h), the scalars in it are.
+// 3. An image is leased, and its pages are made if it is new (where nothing is to be
+//    overlapped, 4 is done in the same pass, out of the cache). Its first bytes, the
+//    header's length, are zeroed: an unfinished image is not a safetensors file.
+// 4. The data section is filled: by all threads, before the call returns; or what
+//    can be protected behind its back (overlapped.h), and the rest at once.
+// The header is written when the snapshot is written: it holds the checksums.
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/ticket.h"
+#include "os/system.h"
+#include "stage/snapshot.h"
+#include "transfer/plan.h"
+
+namespace understudy {
+
+struct StagerState::Order {
+  const stage::StatePlan& plan;
+  std::vector<Value> opaques;
+  std::shared_ptr<const void> sources;
+  std::shared_ptr<TicketState> ticket;
+  bool reports_progress;
+  OnEnd on_end;
+};
+
+StagerState::StagerState(const StagerOptions& options)
+    : options_((check_options(options), options)),
+      pool_(options.images, options.memory),
+      workers_("us-copy", options.threads > 0 ? options.threads : os::copying_threads()),
+      overlapped_({options.capture, options.huge_pages, options.threads}) {}
+
+// Closed first, so that a prewarming ends soon.
+StagerState::~StagerState() {
+  close();
+}
+
+namespace {
+
+// The path of the tensor whose bytes lie at `offset` of the data section.
+std::string tensor_at(const std::vector<std::string>& paths, const format::Layout& layout,
+                      std::uint64_t offset) {
+  std::string found = "a tensor";
+  for (std::size_t leaf = 0; leaf < paths.size(); ++leaf) {
+    const auto& entry = layout.entries[layout.leaves.views[leaf].entry];
+    if (entry.begin <= offset && offset < entry.end) found = paths[leaf];
+  }
+  return found;
+}
+
+std::exception_ptr failure_of(const stage::Flight& flight, const std::vector<std::string>& paths,
+                              const format::Layout& layout, const std::byte* data) {
+  using Failure = stage::Flight::Failure;
+  const auto why = flight.failure();
+  if (why == Failure::none) return {};
+  auto code = ErrorCode::invalid;
+  if (why == Failure::late) code = ErrorCode::timeout;
+  if (why == Failure::lost) code = ErrorCode::io;
+  const auto chunk = flight.failed_chunk();
+  const auto name = chunk
+                        ? tensor_at(paths, layout, static_cast<std::uint64_t>(chunk->target - data))
+                        : std::string("a tensor");
+  return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
+}
+
+// Makes the image's pages and fills them in one pass.
+void fill_new(memory::Image& image, const format::Layout& layout, const transfer::Plan& plan,
+              bool zero_gaps, WorkerPool& workers) {
+  const auto first = layout.header_nbytes, last = first + layout.data_nbytes;
+  image.prepare(workers, [&](std::uint64_t begin, std::uint64_t nbytes) {
+    const auto from = std::max(begin, first), to = std::min(begin + nbytes, last);
+    if (from < to) plan.fill(from - first, {image.data() + from, to - from}, zero_gaps);
+  });
+}
+
+// What the threads that copy write to.
+struct Target {
+  memory::Lease image;
+  std::shared_ptr<TicketState> ticket;
+};
+
+}  // namespace
+
+std::shared_ptr<Capturing> StagerState::capture(const Value& state, std::uint64_t number,
+                                                const std::shared_ptr<TicketState>& ticket,
+                                                bool reports_progress, OnEnd on_end) {
+  home_.require("a stager");
+  std::lock_guard one_at_a_time(mutex_);
+  std::vector<Value> opaques;
+  const auto& plan = last_plan_.plan_for(state, number, opaques);
+  return begin({plan, std::move(opaques), std::make_shared<const Value>(state), ticket,
+                reports_progress, std::move(on_end)});
+}
+
+std::shared_ptr<Capturing> StagerState::capture(const Again& again,
+                                                const std::shared_ptr<TicketState>& ticket,
+                                                bool reports_progress, OnEnd on_end) {
+  home_.require("a stager");
+  std::lock_guard one_at_a_time(mutex_);
+  const auto* plan = last_plan_.plan_for(again);
+  if (plan == nullptr) return nullptr;
+  return begin({*plan, {}, again.owners, ticket, reports_progress, std::move(on_end)});
+}
+
+// Steps 3 and 4.
+std::shared_ptr<Capturing> StagerState::begin(Order order) {
+  const auto& plan = order.plan;
+  const auto& ticket = order.ticket;
+  SnapshotState::Contents contents;
+  contents.opaques = std::move(order.opaques);
+  contents.tree = plan.tree;
+  const auto layout = contents.layout = plan.layout;
+  double waited_s = 0;
+  const auto lease = contents.image =
+      pool_.lease(layout->file_nbytes(), options_.when_busy, waited_s);
+  auto& image = *lease;
+  const bool is_new = !image.is_prepared();
+  const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
+  image.layout_id = plan.layout_id;
+  auto* const data = image.data() + layout->header_nbytes;
+  const bool fills_at_once = is_new && !overlapped_.is_wanted();
+  if (fills_at_once) {
+    fill_new(image, *layout, plan.transfer, !is_zeroed, workers_);
+  } else {
+    image.prepare(workers_);
+  }
+  std::memset(image.data(), 0, format::kPrefixNbytes);
+  // Zeros up to the next page boundary, where direct writes end.
+  const auto end = layout->file_nbytes();
+  std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
+  auto capturing =
+      std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
+  const auto finish = [ticket, capturing,
+                       on_end = std::move(order.on_end)](std::exception_ptr failure) {
+    if (!failure) ticket->set_captured();
+    capturing->end(failure);
+    on_end(*capturing, failure);
+  };
+  const auto begun = overlapped_.begin(
+      {.plan = plan.transfer,
+       .plan_id = plan.places_id,
+       .data = data,
+       .zero_gaps = !is_zeroed,
+       .image_is_new = is_new,
+       .workers = workers_,
+       .sources = order.sources,
+       .target = std::make_shared<Target>(lease, ticket),
+       .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
+       .on_end =
+           [ticket, finish, layout, data, paths = plan.paths](const stage::Flight& flight) {
+             {
+               std::lock_guard lock(ticket->mutex);
+               ticket->metrics.faults = flight.faults();
+               ticket->metrics.faults_nbytes = flight.fault_nbytes();
+             }
+             finish(failure_of(flight, *paths, *layout, data));
+           }},
+      waited_s);
+  if (!begun.is_under_way && !fills_at_once) {
+    plan.transfer.fill_all(data, !is_zeroed, workers_);
+  }
+  {
+    std::lock_guard lock(ticket->mutex);
+    ticket->metrics.nbytes = end;
+    ticket->metrics.waited_s = waited_s;
+    ticket->metrics.memory = image.describe();
+    ticket->metrics.plan = plan.origin;
+    ticket->metrics.at_once_nbytes =
+        begun.is_under_way ? begun.at_once_nbytes : layout->data_nbytes;
+    ticket->capture = begun.capture;
+  }
+  if (!begun.is_under_way) finish({});
+  return capturing;
+}
+
+void StagerState::prewarm(const Value& state, std::shared_ptr<TicketState> ticket,
+                          std::shared_ptr<std::optional<std::uint64_t>> result) {
+  home_.require("a stager");
+  std::lock_guard one_at_a_time(mutex_);
+  std::vector<Value> opaques;
+  const auto nbytes = last_plan_.plan_for(state, 0, opaques).layout->file_nbytes();
+  ticket->total_nbytes = nbytes * static_cast<std::uint64_t>(options_.images);
+  prewarmer_.post([this, nbytes, ticket, result] {
+    try {
+      std::uint64_t made = 0;
+      pool_.prewarm(nbytes, [&](std::uint64_t piece) { ticket->done_nbytes = made += piece; });
+      ticket->total_nbytes = made;
+      *result = made;
+      ticket->set_done();
+    } catch (...) {
+      ticket->set_failed(std::current_exception());
+    }
+  });
+}
+
+void StagerState::close() {
+  if (!home_.is_here()) return;
+  pool_.close();
+}
+
+}  // namespace understudy
