@@ -149,7 +149,7 @@ std::shared_ptr<Capturing> StagerState::begin(Order order) {
        .image_is_new = is_new,
        .workers = workers_,
        .sources = order.sources,
-       .target = std::make_shared<Target>(lease, ticket),
+       .target = std::make_shared<Target>(Target{lease, ticket}),
        .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
        .on_end =
            [ticket, finish, layout, data, paths = plan.paths](const stage::Flight& flight) {
