@@ -30,7 +30,8 @@ void lower_this_thread() {
 
 }  // namespace
 
-void wake_without_preempting() {
+void yield_to_others() {
+  lower_this_thread();
   const sched_param none{};
   // A courtesy: refusal costs the others a few milliseconds.
   (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);

@@ -14,7 +14,7 @@ namespace understudy {
 std::thread start_thread(const std::string& name, bool low_priority, std::function<void()> body);
 
 /// From now on the calling thread does not push others off their processor when it
-/// is woken. Its share stays the same.
-void wake_without_preempting();
+/// is woken, and has a low priority.
+void yield_to_others();
 
 }  // namespace understudy

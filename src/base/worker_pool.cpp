@@ -1,6 +1,8 @@
 // One loop at a time. The caller publishes a loop under the mutex and wakes the
 // workers; each takes the next index from an atomic until none is left. The
-// last one out wakes the caller.
+// last one out wakes the caller, who does not wait for those that never came: where
+// a processor is taken, by threads of OpenMP that spin for example, a worker may
+// come milliseconds after all is done, and finds no loop.
 #include "base/worker_pool.h"
 
 #include <fmt/format.h>
@@ -36,10 +38,10 @@ struct WorkerPool::State {
   std::condition_variable wake, finished;
   std::vector<std::thread> workers;
   std::uint64_t round = 0;
-  int busy = 0;
+  int inside = 0;  // workers in the loop in progress
   bool stop = false;
 
-  // The loop in progress.
+  // The loop in progress; null when there is none.
   const std::function<void(std::uint64_t, int)>* body = nullptr;
   std::uint64_t count = 0;
   std::atomic<std::uint64_t> next{0};
@@ -63,10 +65,12 @@ void WorkerPool::State::serve(int worker) {
     wake.wait(lock, [&] { return stop || round != seen; });
     if (stop) return;
     seen = round;
+    if (body == nullptr) continue;
+    ++inside;
     lock.unlock();
     work(worker);
     lock.lock();
-    if (--busy == 0) finished.notify_one();
+    if (--inside == 0) finished.notify_one();
   }
 }
 
@@ -118,13 +122,14 @@ void WorkerPool::run(std::uint64_t count, const std::function<void(std::uint64_t
   s.count = count;
   s.next.store(0, std::memory_order_relaxed);
   s.failure = nullptr;
-  s.busy = static_cast<int>(s.workers.size());
   ++s.round;
   lock.unlock();
   s.wake.notify_all();
   if (!s.low_priority) s.work(0);
   lock.lock();
-  s.finished.wait(lock, [&] { return s.busy == 0; });
+  s.finished.wait(lock, [&] {
+    return s.inside == 0 && s.next.load(std::memory_order_relaxed) >= s.count;
+  });
   s.body = nullptr;
   if (s.failure) std::rethrow_exception(std::exchange(s.failure, nullptr));
 }
