@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <liburing.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -14,8 +15,17 @@
 
 namespace understudy::os {
 
+namespace {
+
+// A ring may be mapped where another thread's was. The kernel orders that, but
+// those who watch for races do not see system calls that liburing makes itself.
+std::atomic<unsigned> rings_ended{0};
+
+}  // namespace
+
 struct WriteRing::State {
   ~State() {
+    rings_ended.fetch_add(1, std::memory_order_release);
     if (is_open) io_uring_queue_exit(&ring);
   }
 
@@ -40,6 +50,7 @@ std::unique_ptr<WriteRing> WriteRing::open(unsigned depth, std::string& why) {
     return nullptr;
   }
   state->is_open = true;
+  (void)rings_ended.load(std::memory_order_acquire);
   state->slots.resize(depth);
   return std::unique_ptr<WriteRing>(new WriteRing(std::move(state)));
 }
