@@ -32,6 +32,7 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "drop-in small tensors, first",
         "drop-in small tensors, first shared",
         "drop-in small tensors, steady",
+        "stage module.state_dict(), steady",
         "drop-in module.state_dict(), steady",
         "save, durable, small tensors",
         "resume in place small tensors, warm page cache",
