@@ -3,6 +3,7 @@
 #include <algorithm>
 
 namespace understudy::stage {
+
 Flight::Flight(os::WriteProtection& protection, os::Event& news, std::vector<PageRun> runs,
                int copiers)
     : protection_(protection), news_(news), copiers_(copiers) {

@@ -71,15 +71,18 @@ bool LastPlan::keep(const Value& state, const std::string& signature,
 
 const StatePlan* LastPlan::plan_for(const Again& again) {
   if (again.was == 0 || number_ != again.was) return nullptr;
-  auto tree = plan_->tree;
-  auto scalars = scalars_;
-  format::exchange_scalars(tree, scalars, again.scalars);
-  if (!format::fits(*plan_->layout, tree, header_metadata({})) || !move(again.moves)) {
-    return nullptr;
+  if (again.scalars.empty()) {
+    if (!move(again.moves)) return nullptr;
+  } else {
+    auto tree = plan_->tree;
+    auto scalars = scalars_;
+    format::exchange_scalars(tree, scalars, again.scalars);
+    if (!format::fits(*plan_->layout, tree, header_metadata({}))) return nullptr;
+    if (!move(again.moves)) return nullptr;
+    plan_->tree = std::move(tree);
+    scalars_ = std::move(scalars);
   }
-  plan_->tree = std::move(tree);
   plan_->origin = "again";
-  scalars_ = std::move(scalars);
   number_ = again.is;
   return &*plan_;
 }

@@ -88,11 +88,28 @@ def test_a_dict_that_changes_while_it_is_compared():
         assert_same(stage(stager, state)[0], {"a": {"x": 1}, "b": torch.zeros(5)})
 
 
-def test_threads_with_one_stager():
+def run_together(run, *each) -> None:
+    """`run` in a thread for each argument; raises the first failure."""
     failures = []
 
-    def run(stager, name):
+    def guarded(argument):
         try:
+            run(argument)
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=guarded, args=(argument,)) for argument in each]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
+
+
+def test_threads_with_one_stager():
+    with Stager(images=3) as stager:
+
+        def run(name):
             state = {name: [torch.full((50,), 0.0) for _ in range(20)], "n": 0}
             for n in range(100):
                 state["n"] = n
@@ -100,40 +117,23 @@ def test_threads_with_one_stager():
                     tensor.fill_(n)
                 got, _ = stage(stager, state)
                 assert_same(got, state)
-        except BaseException as e:
-            failures.append(e)
 
-    with Stager(images=3) as stager:
-        threads = [threading.Thread(target=run, args=(stager, name)) for name in "ab"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not failures, failures[0]
+        run_together(run, "a", "b")
 
 
 def test_a_thread_between_comparing_and_capturing():
     """One state from two threads: whoever comes second must not get the first's scalars."""
-    failures = []
     tensors = [torch.full((1000,), 1.0) for _ in range(500)]
+    with Stager(images=4) as stager:
 
-    def run(stager, base):
-        try:
+        def run(base):
             for n in range(base, base + 150):
                 ticket = stager.stage({"tensors": tensors, "n": n, "m": [n, str(n)]})
                 with ticket.wait() as snapshot:
                     got = snapshot.state()
                 assert (got["n"], got["m"]) == (n, [n, str(n)])
-        except BaseException as e:
-            failures.append(e)
 
-    with Stager(images=4) as stager:
-        threads = [threading.Thread(target=run, args=(stager, 1000 * t)) for t in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not failures, failures[0]
+        run_together(run, 0, 1000, 2000)
 
 
 def test_without_looking_into_tensors():

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "fakes/planted_protection.h"
+#include "stage/overlapping.h"
 #include "understudy/stager.h"
 
 namespace understudy::fakes {
@@ -70,6 +71,17 @@ class Meanwhile {
  private:
   std::atomic<bool> is_over_{false}, is_reached_{false};
   std::atomic<const std::byte*> watched_{reinterpret_cast<const std::byte*>(~std::uintptr_t{0})};
+};
+
+// Memory full of ones, and a stager whose copying is held up until it is over.
+struct HeldUp {
+  HeldUp() { memory.fill(1); }
+
+  const Limit limit{60};
+  PlantedProtection planted;
+  Meanwhile meanwhile{planted};
+  Mapped memory{std::uint64_t{32} << 20};
+  Stager stager{{.capture = Capture::overlapped}};
 };
 
 // More than the copiers can hold at once: 8 of them, a chunk each.

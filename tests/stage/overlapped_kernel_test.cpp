@@ -7,19 +7,15 @@
 #include <array>
 #include <fstream>
 
-#include "fakes/planted_protection.h"
 #include "stage/meanwhile.h"
 #include "stage/overlapping.h"
 
 namespace understudy {
 namespace {
 
+using fakes::HeldUp;
 using fakes::holds_only;
 using fakes::kFarOff;
-using fakes::Limit;
-using fakes::Mapped;
-using fakes::Meanwhile;
-using fakes::PlantedProtection;
 using fakes::weight;
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
@@ -27,19 +23,14 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 // The kernel writes as the program asks it to: nothing comes short.
 template <class Write>
 void expect_kernel_writes_wait(Write write) {
-  const Limit limit(60);
-  PlantedProtection planted;
-  Meanwhile meanwhile(planted);
-  Mapped memory(32 * kMiB);
-  memory.fill(1);
-  Stager stager({.capture = Capture::overlapped});
-  meanwhile.watch(memory.data() + kFarOff - 2 * kMiB);
-  const auto ticket = stager.stage(memory.state());
-  auto* const at = memory.data() + kFarOff + 100;
+  HeldUp held;
+  held.meanwhile.watch(held.memory.data() + kFarOff - 2 * kMiB);
+  const auto ticket = held.stager.stage(held.memory.state());
+  auto* const at = held.memory.data() + kFarOff + 100;
   constexpr std::size_t kNbytes = 3 * kMiB;
   std::thread writer([&] { write(at, kNbytes); });
-  meanwhile.wait_for_a_writer();
-  meanwhile.over();
+  held.meanwhile.wait_for_a_writer();
+  held.meanwhile.over();
   writer.join();
   EXPECT_TRUE(holds_only(weight(ticket.wait()), 1));
   EXPECT_GT(ticket.metrics().faults, 0U);

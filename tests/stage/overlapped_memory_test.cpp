@@ -18,6 +18,7 @@
 namespace understudy {
 namespace {
 
+using fakes::HeldUp;
 using fakes::holds_only;
 using fakes::kFarOff;
 using fakes::Limit;
@@ -32,20 +33,15 @@ constexpr std::uint64_t kPage = 4096, kMiB = std::uint64_t{1} << 20;
 // Does `act` to the memory after the call and before anything is copied.
 template <class Act>
 void expect_failure_after(Act act) {
-  const Limit limit(60);
-  PlantedProtection planted;
-  Meanwhile meanwhile(planted);
-  Mapped memory(32 * kMiB);
-  memory.fill(1);
-  Stager stager({.capture = Capture::overlapped});
-  const auto ticket = stager.stage(memory.state());
-  act(memory);
-  meanwhile.over();
+  HeldUp held;
+  const auto ticket = held.stager.stage(held.memory.state());
+  act(held.memory);
+  held.meanwhile.over();
   fakes::expect_error(ErrorCode::invalid, "'model.weight'", [&] { ticket.wait(); });
   // And the next one is whole again.
   Mapped other(32 * kMiB);
   other.fill(3);
-  EXPECT_TRUE(holds_only(weight(stager.stage(other.state()).wait()), 3));
+  EXPECT_TRUE(holds_only(weight(held.stager.stage(other.state()).wait()), 3));
 }
 
 TEST(OverlappedMemoryTest, UnmappedIsAnErrorAndNoSignal) {
@@ -79,14 +75,10 @@ TEST(OverlappedMemoryTest, MovedByRealloc) {
 
 TEST(OverlappedMemoryTest, AWriterOfMemoryThatGoesAwayDoesNotHang) {
   SKIP_WITHOUT_USERFAULTFD();
-  const Limit limit(60);
-  PlantedProtection planted;
-  Meanwhile meanwhile(planted);
-  Mapped memory(32 * kMiB);
-  memory.fill(1);
-  meanwhile.watch(memory.data() + kFarOff - 2 * kMiB);
-  Stager stager({.capture = Capture::overlapped});
-  const auto ticket = stager.stage(memory.state());
+  HeldUp held;
+  const auto& memory = held.memory;
+  held.meanwhile.watch(memory.data() + kFarOff - 2 * kMiB);
+  const auto ticket = held.stager.stage(memory.state());
   // The write fails as it would without a capture; this one says so by a result
   // and not by a signal.
   ssize_t result = 0;
@@ -95,9 +87,9 @@ TEST(OverlappedMemoryTest, AWriterOfMemoryThatGoesAwayDoesNotHang) {
     const iovec from{bytes.data(), bytes.size()}, to{memory.data() + kFarOff, bytes.size()};
     result = process_vm_writev(getpid(), &from, 1, &to, 1, 0);
   });
-  meanwhile.wait_for_a_writer();
+  held.meanwhile.wait_for_a_writer();
   ::munmap(memory.data() + kFarOff - kMiB, 2 * kMiB);
-  meanwhile.over();
+  held.meanwhile.over();
   writer.join();
   EXPECT_EQ(result, -1);
   fakes::expect_error(ErrorCode::invalid, "'model.weight'", [&] { ticket.wait(); });
