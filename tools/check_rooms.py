@@ -28,6 +28,18 @@ ROOMS: dict[str, set[str]] = {
     "store": {"base", "os", "format"},
     "restore": BELOW_RESTORE,
     "checkpointer": BELOW_RESTORE | {"stage", "restore"},
+    "inspect": BELOW_RESTORE | {"restore"},
+}
+
+# The rooms of the Python binding, folders of python/src/. Objects become Values in `walk`, Values
+# become objects in `build`.
+PYTHON_ROOMS: dict[str, set[str]] = {
+    "core": set(),
+    "frameworks": {"core"},
+    "walk": {"core", "frameworks"},
+    "build": {"core", "frameworks", "walk"},
+    "deepcopy": {"core", "frameworks"},
+    "bind": {"core", "frameworks", "walk", "build", "deepcopy"},
 }
 
 # A public header belongs to the room that implements it.
@@ -44,7 +56,7 @@ PUBLIC_HEADERS = {
     "mirror": "stage",
     "files": "restore",
     "checkpointer": "checkpointer",
-    "inspect": "checkpointer",
+    "inspect": "inspect",
     "understudy": "street",
 }
 
@@ -55,7 +67,7 @@ STREET = ("cli", "python/src", "examples", "bench")
 EVERYBODY = set(ROOMS) | set(STREET)
 LIBRARIES = {
     "fmt/": EVERYBODY,
-    "nlohmann/": {"format", "store", "checkpointer", "cli"},
+    "nlohmann/": {"format", "store", "inspect", "cli"},
     "xxhash.h": {"format", "bench"},
     "liburing.h": {"os"},
     "CLI/": {"cli"},
@@ -156,7 +168,7 @@ class Checker:
         return next((folder for folder in STREET if file.startswith(folder + "/")), None)
 
     def find(self, path: Path, name: str) -> str | None:
-        for base in (path.parent, self.root / "src", self.root / "include"):
+        for base in (path.parent, *(self.root / f for f in ("src", "python/src", "include"))):
             if (base / name).is_file():
                 return (base / name).resolve().relative_to(self.root.resolve()).as_posix()
         return None
@@ -168,6 +180,8 @@ class Checker:
         first = name.split("/")[0]
         if first == "understudy":
             self.check_public(file, number, room, name)
+        elif room == "python/src" and quoted and first in PYTHON_ROOMS:
+            self.check_python_room(file, number, first, name)
         elif first in ROOMS and "/" in name:
             if room in STREET or room == "street" or file.startswith("include/"):
                 self.problem(file, number, f"{name} is private: only understudy/*.h is public")
@@ -182,10 +196,17 @@ class Checker:
                 self.problem(file, number, f"room {room} may not use {name}")
         elif quoted:
             beside = (self.root / file).parent / name
-            if room in ROOMS or "/" in name or not beside.exists():
+            if room in {*ROOMS, "python/src"} or "/" in name or not beside.exists():
                 self.problem(file, number, f"{name}: name it with its room (room/header.h)")
         elif re.search(r"[./]", name) and room != "os" and name not in C_HEADERS:
             self.problem(file, number, f"<{name}>: not a standard header, and no library we know")
+
+    def check_python_room(self, file: str, number: int, first: str, name: str) -> None:
+        own = file.split("/")[2]
+        if own not in PYTHON_ROOMS:
+            self.problem(file, number, f"no room of python/src is called {own}")
+        elif first != own and first not in PYTHON_ROOMS[own]:
+            self.problem(file, number, f"room python/src/{own} may not include {first} ({name})")
 
     def check_public(self, file: str, number: int, room: str, name: str) -> None:
         owner = PUBLIC_HEADERS.get(name.removeprefix("understudy/").removesuffix(".h"))

@@ -1,0 +1,323 @@
+#include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <set>
+
+#include "bind/bindings.h"
+#include "bind/options.h"
+#include "build/assign.h"
+#include "build/build.h"
+#include "build/loadable.h"
+#include "core/errors.h"
+#include "core/refs.h"
+#include "core/waiting.h"
+#include "walk/take_state.h"
+#include "walk/walk.h"
+
+namespace understudy::python {
+namespace {
+
+// What the last resume did.
+struct Resumed {
+  std::int64_t step;
+  std::string source;
+  std::string reader;
+  std::vector<std::pair<std::int64_t, std::string>> skipped;
+};
+
+struct PyCheckpoint {
+  std::int64_t step;
+  nb::object state;
+  nb::object metadata;
+  std::string source;
+  std::string reader;
+};
+
+// A resume needs something to write into.
+void require_target(nb::handle state) {
+  const bool is_container = PyDict_Check(state.ptr()) || PyList_Check(state.ptr());
+  if (!is_container && !has_state(state)) {
+    fail(ErrorCode::invalid,
+         "resume needs a dict, a list or an object with state_dict() and load_state_dict(), not a "
+         "{}",
+         name_of_type(state.type()));
+  }
+}
+
+class PyCheckpointer {
+ public:
+  PyCheckpointer(CheckpointerOptions options)
+      : allow_pickle_(options.allow_pickle),
+        core_(std::make_shared<Checkpointer>(std::move(options))) {
+    all().insert(this);
+  }
+
+  // Nobody will ask any more, so a failure can only be logged.
+  ~PyCheckpointer() {
+    all().erase(this);
+    if (getpid() == pid_) finish();
+    nb::gil_scoped_release no_gil;
+    core_.reset();
+  }
+
+  // At the interpreter's exit, and at our end: waits, and logs failures.
+  void finish() noexcept {
+    nb::error_scope keep;
+    try {
+      close();
+    } catch (...) {
+      try {
+        log("error", "a save to %s failed: %s", exception_of(std::current_exception()));
+      } catch (...) {
+        // No way is left to tell anybody.
+      }
+    }
+  }
+
+  static void finish_all() {
+    Entry entry;
+    // Others may end while we wait without the GIL.
+    for (bool found = true; found;) {
+      found = false;
+      for (auto* one : all()) {
+        if (one->pid_ != getpid() || one->is_finished_) continue;
+        one->is_finished_ = found = true;
+        const auto keep = nb::find(*one);
+        one->finish();
+        break;
+      }
+    }
+  }
+
+  nb::object save(nb::handle step, nb::handle state, nb::handle metadata, bool overwrite,
+                  bool urgent) {
+    Entry entry;
+    const auto checked = step_of(step);
+    const SaveOptions options{
+        .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
+    log_writer();
+    auto ticket = take_state(
+        last_walk_, walking(), state,
+        [&](const Again& again) { return core_->save_again(checked, again, options); },
+        [&](const Value& value, std::uint64_t number) {
+          return core_->save(checked, value, options, number);
+        });
+    if (!is_writer_logged_) last_ = ticket;
+    return make_ticket(std::move(ticket));
+  }
+
+  nb::object prewarm(nb::handle state) {
+    Entry entry;
+    return make_ticket(
+        prewarm_for(walking(), state, [&](const Value& value) { return core_->prewarm(value); }));
+  }
+
+  PyCheckpoint restore(nb::handle step, nb::handle names, const std::string& source) {
+    Entry entry;
+    if (source == "memory") {
+      fail(ErrorCode::not_found, "no step of {} survives in memory", core_->directory().string());
+    }
+    if (source != "auto" && source != "disk") {
+      fail(ErrorCode::invalid, "source is '{}', and must be one of 'auto', 'memory', 'disk'",
+           source);
+    }
+    const RestoreOptions options{.step = optional_step_of(step), .names = names_of(names)};
+    const Checkpoint found = [&] {
+      nb::gil_scoped_release no_gil;
+      return core_->restore(options);
+    }();
+    Builder builder({.allow_pickle = allow_pickle_});
+    return {found.step, builder.build(found.state), builder.build(found.metadata), found.source,
+            found.reader};
+  }
+
+  std::optional<std::int64_t> resume(nb::handle state, nb::handle step,
+                                     const std::string& on_damage) {
+    Entry entry;
+    const ResumeOptions options{.step = optional_step_of(step),
+                                .on_damage = on_damage_of(on_damage)};
+    require_target(state);
+    Walker walker(walking_for_target());
+    const Value before = walker.walk(state);
+    Value after = before;
+    const auto found = [&] {
+      nb::gil_scoped_release no_gil;
+      return core_->resume(after, options);
+    }();
+    if (!found) return found;
+    finish_tensors(walker.take_write_backs(), walker.torch_tensors());
+    assign_restored(state, before, after);
+    return found;
+  }
+
+  std::optional<Resumed> resumed() const {
+    const auto report = core_->resumed();
+    if (!report) return {};
+    Resumed result{report->step, report->source, report->reader, {}};
+    for (const auto& skipped : report->skipped)
+      result.skipped.emplace_back(skipped.step, skipped.reason);
+    return result;
+  }
+
+  bool wait(std::optional<double> seconds) {
+    Entry entry;
+    return wait_in_slices(timeout_of(seconds), [&](auto slice) { return core_->wait(slice); });
+  }
+
+  // Waits awake for Ctrl-C; with that the checkpointer stays open.
+  void close() {
+    Entry entry;
+    std::exception_ptr failure;
+    try {
+      wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
+    {
+      nb::gil_scoped_release no_gil;
+      core_->close();
+    }
+    is_finished_ = true;
+    last_walk_.reset();
+    log_writer();
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  std::vector<std::int64_t> steps() const {
+    nb::gil_scoped_release no_gil;
+    return core_->steps();
+  }
+  std::optional<std::int64_t> latest() const {
+    nb::gil_scoped_release no_gil;
+    return core_->latest();
+  }
+  const std::filesystem::path& directory() const { return core_->directory(); }
+
+ private:
+  WalkOptions walking() const { return {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}; }
+  // Those that exist. Touched under the GIL only.
+  static std::set<PyCheckpointer*>& all() {
+    static auto* made = new std::set<PyCheckpointer*>;
+    return *made;
+  }
+
+  // Once, when the first save has been written: which writer it was, and why.
+  void log_writer() {
+    if (is_writer_logged_ || !last_) return;
+    const auto writer = last_->metrics().writer;
+    if (writer.empty()) return;
+    is_writer_logged_ = true;
+    last_.reset();
+    log("info", "steps of %s are written by %s", nb::str(writer.c_str()));
+  }
+
+  void log(const char* level, const char* format, const nb::object& what) const {
+    nb::module_::import_("logging")
+        .attr("getLogger")("understudy")
+        .attr(level)(format, core_->directory().string(), what);
+  }
+
+  const bool allow_pickle_;
+  std::unique_ptr<LastWalk> last_walk_;
+  std::optional<Ticket<std::filesystem::path>> last_;
+  bool is_writer_logged_ = false;
+  const pid_t pid_ = getpid();
+  bool is_finished_ = false;
+  std::shared_ptr<Checkpointer> core_;
+};
+
+void bind_results(nb::module_& m) {
+  nb::class_<PyCheckpoint>(m, "Checkpoint", "A step that has been read.")
+      .def_ro("step", &PyCheckpoint::step)
+      .def_ro("state", &PyCheckpoint::state)
+      .def_ro("metadata", &PyCheckpoint::metadata, "What save() was given, or None.")
+      .def_ro("source", &PyCheckpoint::source, "'disk' or 'memory'.")
+      .def_ro("reader", &PyCheckpoint::reader, "How its bytes were read, and why so.")
+      .def("__repr__", [](const PyCheckpoint& c) {
+        return fmt::format("Checkpoint(step={}, source='{}')", c.step, c.source);
+      });
+  nb::class_<Resumed>(m, "Resumed", "What the last resume did.")
+      .def_ro("step", &Resumed::step)
+      .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
+      .def_ro("reader", &Resumed::reader, "How its bytes were read, and why so.")
+      .def_ro("skipped", &Resumed::skipped, "Newer steps that were damaged, each with the reason.")
+      .def("__repr__", [](const Resumed& r) {
+        return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source,
+                           r.skipped.size());
+      });
+}
+
+}  // namespace
+
+void bind_checkpointer(nb::module_& m) {
+  bind_results(m);
+  nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(),
+                             "One directory of steps: save, restore, resume, retention.")
+      .def(
+          "__init__",
+          [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
+             const std::string& memory, bool survive, const std::string& capture, int images,
+             const std::string& when_busy, bool huge_pages, std::optional<int> threads,
+             bool allow_pickle, const std::string& writer, nb::handle max_write_rate) {
+            Entry entry;
+            new (self) PyCheckpointer({.directory = std::move(directory),
+                                       .keep = keep,
+                                       .memory = memory_of(memory),
+                                       .survive = survive,
+                                       .capture = capture_of(capture),
+                                       .images = images,
+                                       .when_busy = when_busy_of(when_busy),
+                                       .huge_pages = huge_pages,
+                                       .threads = threads.value_or(0),
+                                       .allow_pickle = allow_pickle,
+                                       .writer = writer_of(writer),
+                                       .max_write_rate = rate_of(max_write_rate)});
+          },
+          nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(),
+          nb::arg("memory") = "auto", nb::arg("survive") = false, nb::arg("capture") = "auto",
+          nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
+          nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
+          nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none(),
+          "writer: how steps are written: 'auto' (the best that the folder takes), 'io_uring',\n"
+          "'threads' (both past the page cache) or 'buffered' (through it). Ticket.metrics() "
+          "names\n"
+          "the one that wrote, and why no better one.\n\n"
+          "max_write_rate: bytes a second that are written at most, 1 MiB or more; None: no limit.")
+      .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),
+           nb::kw_only(), nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
+           nb::arg("urgent") = false,
+           "Capture a state, then persist it in the background. The ticket's result is the step's "
+           "path.\n\n"
+           "Saves queue in order. An urgent one goes first and drops those that have not begun: "
+           "their\n"
+           "tickets fail with Error (busy), and no later call raises that again.")
+      .def("prewarm", &PyCheckpointer::prewarm, nb::arg("state").none(),
+           "Make all images ready for states like this one, in the background, as Stager.prewarm.")
+      .def("restore", &PyCheckpointer::restore, nb::arg("step") = nb::none(), nb::kw_only(),
+           nb::arg("names") = nb::none(), nb::arg("source") = "auto",
+           "Read a step (the newest) into new tensors.")
+      .def("resume", &PyCheckpointer::resume, nb::arg("state").none(), nb::kw_only(),
+           nb::arg("step") = nb::none(), nb::arg("on_damage") = "error",
+           "Read the newest step into the caller's own tensors and objects. None when there is "
+           "none.")
+      .def_prop_ro("resumed", &PyCheckpointer::resumed, "What the last resume did, or None.")
+      .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")
+      .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
+      .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(),
+           "Wait for all saves and raise the first failure that nobody has seen. False when the "
+           "time\n"
+           "ran out first.")
+      .def("close", &PyCheckpointer::close, "Wait as wait() does, then end. Safe to call again.")
+      .def_prop_ro("directory", &PyCheckpointer::directory)
+      .def("__enter__", [](nb::object self) { return self; })
+      .def("__exit__", [](PyCheckpointer& self, nb::args) { self.close(); });
+  // The interpreter calls it before it takes modules and threads apart.
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&PyCheckpointer::finish_all));
+}
+
+}  // namespace understudy::python

@@ -1,0 +1,55 @@
+#include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/string.h>
+
+#include "bind/bindings.h"
+#include "bind/options.h"
+#include "build/build.h"
+#include "core/refs.h"
+#include "understudy/files.h"
+#include "walk/walk.h"
+
+namespace understudy::python {
+namespace {
+
+void save(nb::handle state, const std::filesystem::path& path, nb::handle metadata,
+          bool allow_pickle, const std::string& writer) {
+  Entry entry;
+  const SaveFileOptions options{.metadata = file_metadata_of(metadata),
+                                .writer = writer_of(writer)};
+  const Value value = Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle}).walk(state);
+  nb::gil_scoped_release no_gil;
+  save_file(value, path, options);
+}
+
+nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, bool verify,
+                bool allow_pickle) {
+  Entry entry;
+  const LoadFileOptions options{
+      .names = names_of(names), .mmap = mmap, .verify = verify, .allow_pickle = allow_pickle};
+  const Value value = [&] {
+    nb::gil_scoped_release no_gil;
+    return load_file(path, options);
+  }();
+  return Builder({.allow_pickle = allow_pickle}).build(value);
+}
+
+}  // namespace
+
+void bind_files(nb::module_& m) {
+  m.def(
+      "save_file", &save, nb::arg("state").none(), nb::arg("path"), nb::kw_only(),
+      nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false, nb::arg("writer") = "auto",
+      "Write a state to one safetensors file, replacing it atomically. Durable when it returns.\n\n"
+      "Streams: needs a few MiB beside the state. No thread may write the state meanwhile.\n"
+      "writer: as for Checkpointer.");
+  m.def(
+      "load_file", &load, nb::arg("path"), nb::kw_only(), nb::arg("names") = nb::none(),
+      nb::arg("mmap") = false, nb::arg("verify") = true, nb::arg("allow_pickle") = false,
+      "The state of a file, aliasing and containers included; a flat dict for other people's "
+      "files.\n\n"
+      "names: exact names or prefixes ('model' takes all below it). mmap: tensors over a private\n"
+      "copy-on-write mapping of the file, which must stay as it is meanwhile. verify: check the\n"
+      "checksums of what is read.");
+}
+
+}  // namespace understudy::python

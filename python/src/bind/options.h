@@ -1,0 +1,38 @@
+// Arguments from Python, checked.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/common.h"
+#include "understudy/checkpointer.h"
+
+namespace understudy::python {
+
+Memory memory_of(const std::string& name);
+Capture capture_of(const std::string& name);
+WhenBusy when_busy_of(const std::string& name);
+WriterChoice writer_of(const std::string& name);
+/// Bytes a second; None: no limit.
+std::optional<std::uint64_t> rate_of(nb::handle rate);
+OnDamage on_damage_of(const std::string& name);
+
+/// A step: an int that is no bool, from 0 up.
+std::int64_t step_of(nb::handle step);
+std::optional<std::int64_t> optional_step_of(nb::handle step);
+
+/// None, one name or several.
+std::vector<std::string> names_of(nb::handle names);
+
+/// Seconds, or None for no limit.
+Timeout timeout_of(std::optional<double> seconds);
+
+/// None, or text to text.
+FileMetadata file_metadata_of(nb::handle metadata);
+
+/// None, or JSON-like objects.
+Value metadata_of(nb::handle metadata);
+
+}  // namespace understudy::python

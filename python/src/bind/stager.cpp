@@ -1,0 +1,145 @@
+#include <nanobind/stl/filesystem.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "bind/bindings.h"
+#include "bind/options.h"
+#include "bind/snapshot.h"
+#include "build/build.h"
+#include "core/refs.h"
+#include "core/waiting.h"
+#include "walk/take_state.h"
+#include "walk/walk.h"
+
+namespace understudy::python {
+namespace {
+
+class PyStager {
+ public:
+  explicit PyStager(StagerOptions options) : stager_(options) { all().insert(this); }
+  ~PyStager() {
+    all().erase(this);
+    nb::gil_scoped_release no_gil;  // the end may wait for threads
+    auto gone = std::move(stager_);
+  }
+
+  nb::object stage(nb::handle state) {
+    Entry entry;
+    auto ticket = take_state(
+        last_walk_, {.purpose = Purpose::memory}, state,
+        [&](const Again& again) { return stager_.stage_again(again); },
+        [&](const Value& value, std::uint64_t number) { return stager_.stage(value, number); });
+    last_ = ticket;
+    return make_ticket(std::move(ticket));
+  }
+
+  nb::object prewarm(nb::handle state) {
+    Entry entry;
+    return make_ticket(prewarm_for({.purpose = Purpose::memory}, state,
+                                   [&](const Value& value) { return stager_.prewarm(value); }));
+  }
+
+  // At the interpreter's exit: captures under way are finished while what they
+  // copy is still there.
+  static void finish_all() {
+    std::vector<TicketBase> tickets;  // others may end while we wait without the GIL
+    for (const auto* one : all()) {
+      if (one->pid_ == getpid() && one->last_) tickets.push_back(*one->last_);
+    }
+    nb::gil_scoped_release no_gil;
+    for (const auto& ticket : tickets) ticket.wait_done_for({});
+  }
+
+  void close() {
+    Entry entry;
+    last_walk_.reset();
+    nb::gil_scoped_release no_gil;
+    stager_.close();
+  }
+
+ private:
+  // Those that exist. Touched under the GIL only.
+  static std::set<PyStager*>& all() {
+    static auto* made = new std::set<PyStager*>;
+    return *made;
+  }
+
+  const pid_t pid_ = getpid();
+  Stager stager_;
+  std::unique_ptr<LastWalk> last_walk_;
+  std::optional<TicketBase> last_;
+};
+
+nb::object state_of(const PySnapshot& self) {
+  Entry entry;
+  const Value value = [&] {
+    nb::gil_scoped_release no_gil;
+    return self.snapshot.state();
+  }();
+  return Builder({}).build(value);
+}
+
+void save_snapshot(const PySnapshot& self, const std::filesystem::path& path, nb::handle metadata) {
+  Entry entry;
+  const auto checked = file_metadata_of(metadata);
+  nb::gil_scoped_release no_gil;
+  self.snapshot.save_file(path, checked);
+}
+
+void close_snapshot(PySnapshot& self) {
+  Entry entry;
+  nb::gil_scoped_release no_gil;
+  self.snapshot.close();
+}
+
+}  // namespace
+
+void bind_stager(nb::module_& m) {
+  nb::class_<PySnapshot>(
+      m, "Snapshot", nb::is_weak_referenceable(),
+      "A sealed copy of a state in memory. Leases its image until closed and until "
+      "the last tensor of state() is gone.")
+      .def("state", &state_of, "The captured state, over the image, without a copy.")
+      .def_prop_ro(
+          "nbytes", [](const PySnapshot& s) { return s.snapshot.nbytes(); },
+          "Bytes of the snapshot as a file.")
+      .def("save_file", &save_snapshot, nb::arg("path"), nb::kw_only(),
+           nb::arg("metadata") = nb::none(),
+           "Write it as one safetensors file; durable when it returns.")
+      .def("close", &close_snapshot, "End the lease. Later calls raise Error (closed).")
+      .def("__enter__", [](nb::object self) { return self; })
+      .def("__exit__", [](PySnapshot& self, nb::args) { close_snapshot(self); });
+
+  nb::class_<PyStager>(m, "Stager", nb::is_weak_referenceable(),
+                       "Makes snapshots of states; keeps its plan and its images between calls.")
+      .def(
+          "__init__",
+          [](PyStager* self, int images, const std::string& memory, const std::string& capture,
+             const std::string& when_busy, bool huge_pages, std::optional<int> threads) {
+            Entry entry;
+            new (self) PyStager({.images = images,
+                                 .memory = memory_of(memory),
+                                 .capture = capture_of(capture),
+                                 .when_busy = when_busy_of(when_busy),
+                                 .huge_pages = huge_pages,
+                                 .threads = threads.value_or(0)});
+          },
+          nb::kw_only(), nb::arg("images") = 2, nb::arg("memory") = "auto",
+          nb::arg("capture") = "auto", nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
+          nb::arg("threads") = nb::none())
+      .def("stage", &PyStager::stage, nb::arg("state").none(),
+           "Capture a state. What is written to it after this returns is never in the snapshot.")
+      .def("prewarm", &PyStager::prewarm, nb::arg("state").none(),
+           "Make all images ready for states like this one, in the background. The ticket's result "
+           "is\nthe bytes of memory made ready.")
+      .def("close", &PyStager::close, "Give the images back (leased ones when their leases end).")
+      .def("__enter__", [](nb::object self) { return self; })
+      .def("__exit__", [](PyStager& self, nb::args) { self.close(); });
+  // The interpreter calls it before it takes modules and threads apart.
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&PyStager::finish_all));
+}
+
+}  // namespace understudy::python

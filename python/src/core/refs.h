@@ -1,0 +1,58 @@
+// References to Python objects that C++ may drop on any thread.
+//
+// Workers never take the GIL, so a drop is only queued. Every call from Python
+// begins and ends with an Entry, which empties the queue under the GIL. What is
+// queued after the interpreter has ended is never freed.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/common.h"
+
+namespace understudy::python {
+
+/// Many references with one owner.
+class Refs {
+ public:
+  Refs() = default;
+  ~Refs();
+  Refs(const Refs&) = delete;
+  Refs& operator=(const Refs&) = delete;
+
+  /// Takes over the reference; gives the object back for use.
+  PyObject* add(nb::object o);
+  void reserve(std::size_t count) { objects_.reserve(count); }
+
+ private:
+  std::vector<PyObject*> objects_;
+};
+
+/// An owner of one object; get() is the PyObject*.
+std::shared_ptr<void> hold(nb::object o);
+
+/// No search for cycles in its scope: ten thousand new objects would start one
+/// again and again.
+class NoCollection {
+ public:
+  NoCollection() : was_on_(PyGC_Disable() == 1) {}
+  ~NoCollection() {
+    if (was_on_) PyGC_Enable();
+  }
+  NoCollection(const NoCollection&) = delete;
+  NoCollection& operator=(const NoCollection&) = delete;
+
+ private:
+  bool was_on_;
+};
+
+/// Stands first in every function that Python calls.
+class Entry {
+ public:
+  Entry();
+  ~Entry();
+  Entry(const Entry&) = delete;
+  Entry& operator=(const Entry&) = delete;
+};
+
+}  // namespace understudy::python

@@ -1,0 +1,117 @@
+// The walk over Python objects: a state dict becomes a Value.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/common.h"
+#include "core/path.h"
+#include "core/refs.h"
+#include "frameworks/frameworks.h"
+#include "understudy/value.h"
+#include "walk/last_walk.h"
+
+namespace understudy::python {
+
+/// What becomes of leaves that Understudy does not look into, and of objects
+/// with `load_state_dict`.
+enum class Purpose {
+  memory,  ///< opaque leaves are deep-copied; objects give their state_dict()
+  disk,    ///< opaque leaves are refused by path, or pickled
+  target,  ///< of a resume: objects become Loadables; nothing is copied
+};
+
+struct WalkOptions {
+  Purpose purpose = Purpose::disk;
+  bool allow_pickle = false;
+  /// Makes the leaf of an object with `load_state_dict`, which stands at that place. A walk for a
+  /// target has it (build/loadable.h).
+  Opaque (*loadable)(nb::handle object, std::string place) = nullptr;
+};
+
+/// True for an object (no class) that has both state_dict() and load_state_dict().
+bool has_state(nb::handle object);
+
+/// Where a restored tensor must be copied once more: `target` is a lazy view
+/// (conjugate, negative) or has strides that are no multiple of the element.
+struct WriteBack {
+  nb::object target;
+  nb::object temporary;
+};
+
+/// Calls state_dict(). A note tells of the object when that raises.
+nb::object ask_for_state(PyObject* o, const Path& path);
+
+class Walker {
+ public:
+  explicit Walker(WalkOptions options);
+
+  /// Has the walk leave its steps there.
+  void remember(LastWalk& record) { record_ = &record; }
+
+  /// Throws Error with the path, or what a user's object raised. Needs the GIL.
+  Value walk(nb::handle state);
+
+  /// After a walk for a target.
+  std::vector<WriteBack> take_write_backs() { return std::move(write_backs_); }
+  /// Torch tensors met in a walk for a target.
+  const std::vector<PyObject*>& torch_tensors() const { return torch_tensors_; }
+
+ private:
+  Value node(PyObject* o, const Path& path);
+  Value any_node(PyObject* o, const Path& path);
+  Value slow_node(PyObject* o, const Path& path);
+  Value object_node(PyObject* o, const Path& path);
+  Value state_of_object(PyObject* o, const Path& path);
+  Value plain_node(PyObject* o, const Path& path);
+  [[noreturn]] void refuse_plain(PyObject* o, const Path& path) const;
+
+  // Containers (walk.cpp).
+  Value list(PyObject* o, const Path& path);
+  Value tuple(PyObject* o, const Path& path);
+  Value iterable(PyObject* o, const Path& path);
+  Value dict(PyObject* o, const Path& path);
+  Value ordered_pairs(PyObject* o, const Path& path);
+  Value key(PyObject* o, const Path& path);
+  Value plain(PyObject* o, const Path& path);
+  Path below(PyObject* container, const Path& path) const;
+
+  // The closed list of kinds (walk_kinds.cpp).
+  Value big_integer(PyObject* o);
+  Value text(PyObject* o);
+  Value ordered_dict(PyObject* o, const Path& path);
+  Value default_dict(PyObject* o, const Path& path);
+  Value deque(PyObject* o, const Path& path);
+  Value fields(PyObject* o, const char* const* names, std::size_t count, const Path& path);
+  Value range(PyObject* o, const Path& path);
+  Value named_tuple(PyObject* o, const Path& path);
+  Value path_object(PyObject* o, const Path& path);
+  Value numpy_scalar(PyObject* o, const Path& path);
+  Value numpy_dtype(PyObject* o, const Path& path);
+  Value opaque(PyObject* o, const Path& path);
+
+  // Tensors (walk_torch.cpp, walk_arrays.cpp).
+  Value torch_tensor(PyObject* o, const Path& path);
+  Value torch_parameter(PyObject* o, const Path& path);
+  Value torch_subclass(PyObject* o, const Path& path);
+  Value torch_by_attributes(PyObject* o, const Path& path);
+  Value torch_view(PyObject* o, DType dtype, void* data, Dims shape, Dims strides);
+  Value torch_resolved(PyObject* o, const Path& path);
+  bool is_lazy(PyObject* o, DType dtype) const;
+  Value numpy_array(PyObject* o, const Path& path);
+  Value dlpack_tensor(PyObject* o, const Path& path);
+
+  WalkOptions options_;
+  const Torch* torch_;
+  const Numpy* numpy_;
+  std::shared_ptr<Refs> sources_;  // what tensors of the state lie over
+  std::shared_ptr<Refs> copies_;   // deep copies, which outlive the walk
+  nb::object deepcopy_;
+  nb::object memo_;        // so that copies share as their originals do
+  bool is_plain_ = false;  // in attributes and keys: no tensors, no objects
+  std::vector<WriteBack> write_backs_;
+  std::vector<PyObject*> torch_tensors_;
+  LastWalk* record_ = nullptr;
+};
+
+}  // namespace understudy::python

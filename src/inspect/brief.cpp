@@ -1,0 +1,63 @@
+#include <fmt/format.h>
+
+#include <bit>
+#include <cmath>
+#include <string_view>
+
+#include "inspect/compare.h"
+
+namespace understudy::inspect {
+namespace {
+
+// Enough to tell two texts apart in a message of one line.
+constexpr std::size_t kLongestText = 60;
+
+std::string float_text(double v) {
+  if (std::isnan(v)) return fmt::format("nan (bits {:#018x})", std::bit_cast<std::uint64_t>(v));
+  return fmt::format("{}", v);
+}
+
+/// The text in quotes, cut between characters of UTF-8.
+std::string in_quotes(std::string_view text) {
+  if (text.size() <= kLongestText) return fmt::format("'{}'", text);
+  auto end = kLongestText;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return fmt::format("'{}...' ({} bytes)", text.substr(0, end), text.size());
+}
+
+std::string_view type_or_kind(const Value& value) {
+  return value.kind() == Value::Kind::plain ? to_string(value.type()) : to_string(value.kind());
+}
+
+}  // namespace
+
+std::string dims_text(const Dims& dims) {
+  return fmt::format("[{}]", fmt::join(dims, ", "));
+}
+
+std::string brief(const Value& value) {
+  switch (value.type()) {
+    case Value::Type::none: return "None";
+    case Value::Type::boolean: return value.as_boolean() ? "True" : "False";
+    case Value::Type::integer: return fmt::to_string(value.as_integer());
+    case Value::Type::floating: return float_text(value.as_floating());
+    case Value::Type::complex:
+      return fmt::format("({}, {})", float_text(value.as_complex().real()),
+                         float_text(value.as_complex().imag()));
+    case Value::Type::text: return in_quotes(value.as_text());
+    case Value::Type::bytes:
+      return fmt::format("{} of {} bytes", type_or_kind(value), value.as_bytes().size());
+    case Value::Type::list:
+    case Value::Type::tuple:
+      return fmt::format("{} of {}", type_or_kind(value), value.items().size());
+    case Value::Type::dict:
+      return fmt::format("{} of {}", type_or_kind(value), value.pairs().size());
+    case Value::Type::tensor:
+      return fmt::format("{} tensor of shape {}", name(value.as_tensor().dtype()),
+                         dims_text(value.as_tensor().shape()));
+    case Value::Type::opaque: return fmt::format("object of type {}", value.as_opaque().type_name);
+  }
+  return {};
+}
+
+}  // namespace understudy::inspect

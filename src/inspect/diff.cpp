@@ -1,0 +1,13 @@
+#include "inspect/compare.h"
+#include "inspect/resolve.h"
+#include "understudy/inspect.h"
+
+namespace understudy {
+
+std::vector<Difference> diff(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const auto first = inspect::load_mapped(inspect::resolve(a));
+  const auto second = inspect::load_mapped(inspect::resolve(b));
+  return inspect::compare(first, second);
+}
+
+}  // namespace understudy

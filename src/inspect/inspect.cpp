@@ -1,0 +1,103 @@
+#include "understudy/inspect.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
+#include "format/integrity.h"
+#include "format/metadata.h"
+#include "inspect/outline.h"
+#include "inspect/resolve.h"
+#include "store/reader.h"
+
+namespace understudy {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Bytes of the regular files right in a folder.
+std::uint64_t folder_nbytes(const fs::path& folder) {
+  std::uint64_t sum = 0;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    std::error_code ignored;
+    if (!it->is_regular_file(ignored) || it->is_symlink(ignored)) continue;
+    const auto nbytes = it->file_size(ignored);
+    if (!ignored) sum += nbytes;
+  }
+  return sum;
+}
+
+std::vector<EntryInfo> entries_of(const format::Header& header) {
+  std::vector<EntryInfo> entries;
+  entries.reserve(header.entries.size());
+  for (const auto& entry : header.entries) {
+    entries.push_back(
+        {entry.name, entry.dtype, entry.shape, entry.nbytes(), header.header_nbytes + entry.begin});
+  }
+  return entries;
+}
+
+std::vector<TensorInfo> tensors_of(const inspect::Outline& outline,
+                                   const format::Header& header) {
+  std::vector<std::uint32_t> users(header.entries.size());
+  for (const auto& leaf : outline.tensors) ++users[leaf.entry];
+  std::vector<TensorInfo> tensors;
+  tensors.reserve(outline.tensors.size());
+  for (const auto& leaf : outline.tensors) {
+    const auto& t = *leaf.tensor;
+    tensors.push_back({leaf.path, std::string(name(t.dtype())), t.shape(), t.strides(), t.nbytes(),
+                       header.entries[leaf.entry].name, users[leaf.entry] > 1});
+  }
+  return tensors;
+}
+
+/// The texts of a header's `__metadata__` that are the user's.
+Value header_metadata(const format::Header& header) {
+  Value::Pairs pairs;
+  for (const auto& [key, text] : header.metadata) {
+    if (!key.starts_with(format::kReservedPrefix)) pairs.emplace_back(key, text);
+  }
+  return Value::dict(std::move(pairs));
+}
+
+}  // namespace
+
+std::vector<StepInfo> list_steps(const fs::path& directory) {
+  std::error_code error;
+  const auto status = fs::status(directory, error);
+  if (fs::exists(status) && !fs::is_directory(status)) {
+    fail(ErrorCode::invalid, "'{}' is not a folder of steps", directory.string());
+  }
+  std::vector<StepInfo> infos;
+  for (const auto& step : store::look_at_steps(directory)) {
+    infos.push_back({step.step, step.path, step.is_complete(), step.problem,
+                     folder_nbytes(step.path), step.manifest ? step.manifest->time : ""});
+  }
+  return infos;
+}
+
+std::vector<Description> describe(const fs::path& path) {
+  const auto target = inspect::resolve(path);
+  const auto shard = inspect::open_target(target);
+  auto outline = inspect::outline_of(shard);
+
+  Description d;
+  d.file = inspect::shard_path(target);
+  d.file_nbytes = shard.file_nbytes();
+  d.is_ours = shard.integrity().has_value();
+  if (target.step) {
+    d.step = target.step->step;
+    d.metadata = metadata_from_json(target.step->manifest->metadata_json);
+  } else {
+    d.metadata = header_metadata(shard.header());
+  }
+  d.entries = entries_of(shard.header());
+  d.tensors = tensors_of(outline, shard.header());
+  d.tree = std::move(outline.tree);
+  std::vector<Description> descriptions;
+  descriptions.push_back(std::move(d));
+  return descriptions;
+}
+
+}  // namespace understudy

@@ -1,0 +1,113 @@
+#include "inspect/outline.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "format/integrity.h"
+#include "format/tree.h"
+#include "restore/decode.h"
+#include "value/walk.h"
+
+namespace understudy::inspect {
+namespace {
+
+using Storages = std::vector<std::shared_ptr<const Storage>>;
+
+Storages storages_of(const format::Header& header) {
+  Storages storages;
+  storages.reserve(header.entries.size());
+  for (const auto& entry : header.entries) {
+    storages.push_back(std::make_shared<const Storage>(nullptr, entry.nbytes(), nullptr));
+  }
+  return storages;
+}
+
+/// The tensor that an entry is by itself, or an opaque leaf when no tensor can
+/// be it.
+Value whole_entry(const format::Header& header, std::uint32_t index,
+                  std::shared_ptr<const Storage> storage) {
+  format::View view;
+  view.entry = index;
+  view.is_entry = true;
+  try {
+    format::resolve_view(view, header.entries, "");
+    return Tensor(std::move(storage), view.dtype, view.shape, view.strides, view.byte_offset);
+  } catch (const Error&) {
+    return Value(Opaque{header.entries[index].dtype, nullptr, nullptr, nullptr});
+  }
+}
+
+/// Reads entries that the tree needs, through one block of memory. They lie
+/// side by side, so a block is rarely read twice.
+class BlobReader {
+ public:
+  explicit BlobReader(const store::ShardReader& shard) : shard_(shard) {}
+
+  std::string read(const format::Entry& entry) {
+    std::string bytes;
+    for (auto at = entry.begin; at < entry.end;) {
+      const auto index = at / format::kBlockNbytes;
+      load(index);
+      const auto begin = at - index * format::kBlockNbytes;
+      const auto n = std::min(entry.end - at, block_.size() - begin);
+      bytes.append(reinterpret_cast<const char*>(block_.data()) + begin, n);
+      at += n;
+    }
+    return bytes;
+  }
+
+ private:
+  void load(std::uint64_t index) {
+    if (index_ == index) return;
+    index_.reset();
+    block_.resize(shard_.block_nbytes(index));
+    shard_.read_block(index, block_);
+    index_ = index;
+  }
+
+  const store::ShardReader& shard_;
+  std::vector<std::byte> block_;
+  std::optional<std::uint64_t> index_;
+};
+
+Value decode(const store::ShardReader& shard, const Storages& storages) {
+  BlobReader blobs(shard);
+  const restore::EntryMemory memory{
+      [&](std::uint32_t entry) { return storages[entry]; },
+      [&](std::uint32_t entry) { return blobs.read(shard.header().entries[entry]); }};
+  return restore::decode_state(shard, memory, {}, /*allow_pickle=*/true);
+}
+
+Value flat_dict(const format::Header& header, const Storages& storages) {
+  Value::Pairs pairs;
+  pairs.reserve(header.entries.size());
+  for (std::uint32_t i = 0; i < header.entries.size(); ++i) {
+    pairs.emplace_back(header.entries[i].name, whole_entry(header, i, storages[i]));
+  }
+  return Value::dict(std::move(pairs));
+}
+
+}  // namespace
+
+Outline outline_of(const store::ShardReader& shard) {
+  const auto storages = storages_of(shard.header());
+  std::unordered_map<const Storage*, std::uint32_t> entry_of;
+  for (std::size_t i = 0; i < storages.size(); ++i) {
+    entry_of.emplace(storages[i].get(), static_cast<std::uint32_t>(i));
+  }
+  Outline outline;
+  outline.tree = shard.integrity() ? decode(shard, storages) : flat_dict(shard.header(), storages);
+  value::walk(outline.tree, [&](const value::Path& path, const Value& node) {
+    if (node.type() == Value::Type::tensor) {
+      const auto& tensor = node.as_tensor();
+      outline.tensors.push_back({path.str(), &tensor, entry_of.at(tensor.storage().get())});
+    }
+    return true;
+  });
+  return outline;
+}
+
+}  // namespace understudy::inspect

@@ -1,0 +1,30 @@
+// A file's state with tensors over no memory: what can be said of it without
+// reading its data.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "store/reader.h"
+#include "understudy/value.h"
+
+namespace understudy::inspect {
+
+struct Outline {
+  Value tree;
+  struct Leaf {
+    std::string path;
+    const Tensor* tensor;  ///< lives as long as the tree; never read its bytes
+    std::uint32_t entry;   ///< index into the header's entries
+  };
+  std::vector<Leaf> tensors;  ///< in walk order
+};
+
+/// Tensors of one entry share one storage, which has the entry's size and no
+/// data. A file that is not ours gives a flat dict; an entry of a type that no
+/// tensor can have is an opaque leaf there. Text, bytes and lists of numbers
+/// that lie in entries of their own are read, and verified.
+Outline outline_of(const store::ShardReader& shard);
+
+}  // namespace understudy::inspect
