@@ -43,7 +43,7 @@ Value golden_state() {
 }
 
 std::filesystem::path golden_path() {
-  return std::filesystem::path(__FILE__).parent_path() / "golden" / "v1.0.safetensors";
+  return std::filesystem::path(GOLDEN_FOLDER) / "v1.0.safetensors";
 }
 
 Bytes read_golden() {
