@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that what the documents point to is there: links, files, headings, make targets.
+"""Checks that what the documents point to is there (links, files, headings, make targets), and that
+their lines are no longer than 120 columns.
 
     tools/check_docs.py [ROOT]
 
@@ -23,6 +24,7 @@ TREE_PATH = re.compile(
 )
 ROOT_FILE = re.compile(r"^[A-Z][\w-]*\.(md|txt|json)$|^(Makefile|LICENSE|pyproject\.toml)$")
 MAKE = re.compile(r"^make ([a-z]+)$")
+COLUMNS = 120  # what a review shows side by side on one screen
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:
@@ -66,6 +68,13 @@ def check_code(root: Path, code: str, targets: set[str]) -> str | None:
     return None
 
 
+def check_width(line: str) -> str | None:
+    """Rows of tables are left alone: Markdown has no way to break one."""
+    if len(line) <= COLUMNS or line.lstrip().startswith("|"):
+        return None
+    return f"the line has {len(line)} columns, more than {COLUMNS}"
+
+
 def documents(root: Path) -> list[Path]:
     return [*sorted(root.glob("*.md")), *sorted(root.glob("docs/**/*.md"))]
 
@@ -77,10 +86,16 @@ def main() -> int:
     targets = set(re.findall(r"^([a-z]+):", rules, re.MULTILINE))
     problems = 0
     for path in documents(root):
-        for number, line in prose(path.read_text("utf-8")):
+        text = path.read_text("utf-8")
+        checks: list[tuple[int, str | None]] = [
+            (number, check_width(line)) for number, line in enumerate(text.splitlines(), 1)
+        ]
+        for number, line in prose(text):
             found = [check_link(root, path, target) for target in LINK.findall(line)]
             found += [check_code(root, code, targets) for code in CODE.findall(line)]
-            for message in filter(None, found):
+            checks += [(number, message) for message in found]
+        for number, message in checks:
+            if message:
                 problems += 1
                 print(f"{path.relative_to(root)}:{number}: {message}")
     print(f"check_docs: {len(documents(root))} documents, {problems} problems")

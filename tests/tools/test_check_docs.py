@@ -12,6 +12,7 @@ PLANTED = [
     ("read `src/base/eror.h`", "there is no src/base/eror.h"),
     ("read `CHANGES.md`", "there is no CHANGES.md"),
     ("type `make tets`", "the Makefile has no target tets"),
+    ("word " * 24 + "x", "the line has 121 columns, more than 120"),
 ]
 
 
@@ -24,7 +25,7 @@ def clean_tree(write, tmp_path):
         "README.md",
         "# Top\n[a](docs/tour.md#the-tour-with-words) [b](#top) [c](https://example.org/x)\n"
         "`make test`, `src/base/error.h`, `src/base/`, `src/<room>/`, `runs/a`\n"
-        "```sh\nmake nothing  # [x](gone.md)\n```\n",
+        "```sh\nmake nothing  # [x](gone.md)\n```\n" + "word " * 24 + "\n| " + "cell " * 30 + "|\n",
     )
     return tmp_path
 
@@ -45,7 +46,7 @@ def test_a_planted_violation_is_found(run_tool, clean_tree, line, message):
         readme.write(line + "\n")
     result = run_tool("check_docs.py", clean_tree)
     assert result.returncode == 1
-    assert "README.md:7: " in result.stdout
+    assert "README.md:9: " in result.stdout
     assert message in result.stdout
 
 
