@@ -16,8 +16,8 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
 
   /// Whether the object has one; if not, a Python error is set.
-  bool get(PyObject* o) {
-    has_view_ = PyObject_GetBuffer(o, &view_, PyBUF_FORMAT | PyBUF_STRIDES) == 0;
+  bool get(PyObject* o, int flags = PyBUF_FORMAT | PyBUF_STRIDES) {
+    has_view_ = PyObject_GetBuffer(o, &view_, flags) == 0;
     return has_view_;
   }
   const Py_buffer& view() const { return view_; }

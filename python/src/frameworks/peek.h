@@ -70,6 +70,13 @@ class Peek {
     return sum;
   }
 
+  /// The same, over storages of one size: what a tensor that fitted into its storage looks
+  /// like is no proof that it fits into this one. The sizes alone never make two forms equal.
+  std::uint64_t form_over(PyObject* tensor, const void* storage) const {
+    const auto form = form_of(tensor);
+    return form == 0 ? 0 : mixed(form, nbytes(storage));
+  }
+
   /// What torch keeps for this Python object.
   const void* tensor_of(PyObject* tensor) const {
     return reinterpret_cast<const void*>(word(tensor, handle_at_));

@@ -6,6 +6,7 @@
 
 #include "core/buffer.h"
 #include "frameworks/types.h"
+#include "walk/array_memory.h"
 #include "walk/walk.h"
 
 namespace understudy::python {
@@ -13,8 +14,6 @@ namespace {
 
 // Longer text is not kept alive: states that hold it are walked.
 constexpr Py_ssize_t kMaxKeptNbytes = Py_ssize_t{1} << 20;
-// A pass in vain is followed by at most this many calls without one.
-constexpr int kMaxPatience = 8;
 // Tensors to think ahead: about as far as memory is away.
 constexpr std::size_t kAhead = 6;
 
@@ -71,15 +70,23 @@ struct LastWalk::Pass {
     const std::byte* data;
   };
   std::vector<Place> moved{};
+  // Storages of torch tensors, as they were met. The first `doubtful` were met before an object
+  // was asked for its state, which may have done anything to them.
+  struct Met {
+    const void* storage;
+    const std::byte* data;
+    std::uint64_t nbytes;
+  };
+  std::vector<Met> met{};
+  std::size_t doubtful = 0;
+  Answers* answers = nullptr;
   std::size_t step = 0, key = 0, scalar = 0, tensor = 0;
-  bool has_asked = false;
 };
 
-LastWalk::LastWalk(Patience patience)
+LastWalk::LastWalk()
     : torch_(torch_if_loaded()),
       peek_(torch_ == nullptr ? std::nullopt : torch_->peek),
-      number_(new_number()),
-      patience_(patience) {}
+      number_(new_number()) {}
 
 void LastWalk::give_up() {
   can_repeat_ = false;
@@ -172,8 +179,8 @@ bool LastWalk::end_tensor(Step& step, PyObject* o, const Value& value) {
   step.kind = Kind::tensor;
   step.object = o;
   step.tensor = peek_->tensor_of(o);
-  step.form = peek_->form_of(o);
   step.storage = peek_->storage_of(o);
+  step.form = peek_->form_over(o, step.storage);
   if (step.form == 0 || peek_->has_lazy_bit(o)) return false;
   step.data = peek_->data(step.storage);
   const auto offset = static_cast<const std::byte*>(value.as_tensor().data()) - step.data;
@@ -211,26 +218,17 @@ bool LastWalk::Array::is(const Py_buffer& view) const {
          std::equal(strides.begin(), strides.end(), view.strides);
 }
 
-std::optional<Again> LastWalk::again(nb::handle state) {
+std::optional<Again> LastWalk::again(nb::handle state, Answers& answers) {
   if (!can_repeat_) return {};
-  if (patience_.calls > 0) {
-    --patience_.calls;
-    return {};
-  }
   const NoCollection no_collection;
   Pass pass;
+  pass.answers = &answers;
   pass.owners->reserve(tensors_);
   pass_ = &pass;
-  const bool is_found = is_same(state.ptr(), Path{}) && pass.step == steps_.size();
+  const bool is_found =
+      is_same(state.ptr(), Path{}) && pass.step == steps_.size() && are_still_there();
   pass_ = nullptr;
-  if (!is_found) {
-    if (pass.has_asked) {
-      patience_.misses = std::min(patience_.misses + 1, kMaxPatience);
-      patience_.calls = patience_.misses;
-    }
-    return {};
-  }
-  patience_ = {};
+  if (!is_found) return {};
   for (auto& [index, object] : pass.kept) scalars_[index] = std::move(object);
   Again again{number_, new_number(), std::move(pass.changed), {}, std::move(pass.owners)};
   number_ = again.is;
@@ -339,8 +337,8 @@ bool LastWalk::is_same_key(PyObject* key) {
 // The same view of a storage. It need not be the same object.
 bool LastWalk::is_same_tensor(const Step& step, PyObject* o) {
   fetch_later();
-  if (peek_->form_of(o) != step.form) return false;
   const auto* storage = peek_->storage_of(o);
+  if (peek_->form_over(o, storage) != step.form) return false;
   const auto* data = peek_->data(storage);
   if ((data == nullptr) != (step.data == nullptr)) return false;  // freed since
   note_place(step, storage, data);
@@ -348,6 +346,7 @@ bool LastWalk::is_same_tensor(const Step& step, PyObject* o) {
     static auto* const name = interned("requires_grad");
     if (get_attribute(o, name).is(nb::handle(Py_True)) != step.needs_gradient) return false;
   }
+  if (!types_.empty()) pass_->met.push_back({storage, data, peek_->nbytes(storage)});
   // The storage and not the tensor, which may be given another.
   auto* const object = peek_->object_of(storage);
   pass_->owners->add(object != nullptr ? nb::borrow(object)
@@ -359,7 +358,7 @@ bool LastWalk::is_same_array(const Step& step, PyObject* o) {
   Buffer buffer;
   if (!buffer.get(o)) return PyErr_Clear(), false;
   const auto& view = buffer.view();
-  if (!arrays_[step.index].is(view)) return false;
+  if (!arrays_[step.index].is(view) || !is_within_its_owner(o, view)) return false;
   note_place(step, nullptr, static_cast<const std::byte*>(view.buf));
   pass_->owners->add(nb::borrow(o));
   return true;
@@ -376,9 +375,18 @@ bool LastWalk::is_same_object(const Step& step, PyObject* o, const Path& path) {
   // Its type may have ended, and another have its address.
   const auto type = steal_or_throw(PyObject_CallNoArgs(types_[step.index].ptr()));
   if (type.ptr() != reinterpret_cast<PyObject*>(Py_TYPE(o)) || !has_state(o)) return false;
-  pass_->has_asked = true;
   const auto state = ask_for_state(o, path);
+  pass_->answers->add(nb::borrow(o), state);
+  pass_->doubtful = pass_->met.size();
   return is_same(state.ptr(), {&path, nullptr, -1, nullptr, path.depth + 1});
+}
+
+bool LastWalk::are_still_there() const {
+  return std::all_of(
+      pass_->met.begin(), pass_->met.begin() + static_cast<std::ptrdiff_t>(pass_->doubtful),
+      [&](const Pass::Met& met) {
+        return peek_->data(met.storage) == met.data && peek_->nbytes(met.storage) == met.nbytes;
+      });
 }
 
 void LastWalk::fetch_later() const {

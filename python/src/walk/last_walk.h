@@ -22,21 +22,14 @@
 #include "frameworks/frameworks.h"
 #include "understudy/again.h"
 #include "understudy/value.h"
+#include "walk/answers.h"
 
 namespace understudy::python {
 
 /// Lives, and ends, under the GIL.
 class LastWalk {
  public:
-  /// A pass that fails has asked objects for their states, which the walk does once
-  /// more. So states that change at each call are given up for a while.
-  struct Patience {
-    int misses = 0;  ///< passes in a row that asked in vain
-    int calls = 0;   ///< that go by before the next
-  };
-
-  explicit LastWalk(Patience patience);
-  Patience patience() const { return patience_; }
+  LastWalk();
 
   /// Names the state as it was walked, or as it was last found again.
   std::uint64_t number() const { return number_; }
@@ -53,8 +46,9 @@ class LastWalk {
 
   /// The pass. Something: the steps are those of this state now, and it must reach
   /// the stager, or this must not be asked again. Nothing: the state must be walked,
-  /// by a new LastWalk. Throws what a user's object raised.
-  std::optional<Again> again(nb::handle state);
+  /// by a new LastWalk; `answers` has what objects said that were asked for their states.
+  /// Throws what a user's object raised.
+  std::optional<Again> again(nb::handle state, Answers& answers);
 
  private:
   enum class Kind : std::uint8_t {
@@ -79,7 +73,7 @@ class LastWalk {
       std::ptrdiff_t offset;  // of a tensor in its storage, in bytes
       std::size_t index;      // of a scalar, an array, an object: into scalars_, arrays_, types_
     };
-    std::uint64_t form = 0;  // of a tensor, as Peek has it
+    std::uint64_t form = 0;  // of a tensor, as Peek has it, over a storage of that size
     const void* storage = nullptr;
     const std::byte* data = nullptr;  // of the storage, or of an array
     // To think ahead; may be gone.
@@ -108,6 +102,7 @@ class LastWalk {
   bool is_same_tensor(const Step& step, PyObject* o);
   bool is_same_array(const Step& step, PyObject* o);
   void note_place(const Step& step, const void* storage, const std::byte* data);
+  bool are_still_there() const;
   bool is_same_object(const Step& step, PyObject* o, const Path& path);
   bool could_be_blob(const Value& list) const;
   void fetch_later() const;
@@ -115,7 +110,6 @@ class LastWalk {
   const Torch* torch_;
   const std::optional<Peek> peek_;
   std::uint64_t number_;
-  Patience patience_;
   bool can_repeat_ = true;
   std::vector<Step> steps_;
   std::vector<nb::object> keys_;

@@ -18,9 +18,9 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
   const auto began = std::chrono::steady_clock::now();
   // Moved away: a user's state_dict() or another thread may come here meanwhile.
   auto walk = std::move(last);
-  LastWalk::Patience patience;
+  Answers answers;
   if (walk) {
-    if (const auto found = walk->again(state)) {
+    if (const auto found = walk->again(state, answers)) {
       auto ticket = [&] {
         nb::gil_scoped_release no_gil;
         return again(*found);
@@ -31,11 +31,11 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
         return std::move(*ticket);
       }
     }
-    patience = walk->patience();
   }
-  walk = std::make_unique<LastWalk>(patience);
+  walk = std::make_unique<LastWalk>();
   Walker walker(options);
   walker.remember(*walk);
+  walker.take_answers(std::move(answers));
   const Value value = walker.walk(state);
   auto ticket = [&] {
     nb::gil_scoped_release no_gil;

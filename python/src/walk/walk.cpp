@@ -25,7 +25,9 @@ Walker::Walker(WalkOptions options)
 
 Value Walker::walk(nb::handle state) {
   const NoCollection no_collection;
-  return node(state.ptr(), Path{});
+  auto value = node(state.ptr(), Path{});
+  require_all_there(value);
+  return value;
 }
 
 Value Walker::node(PyObject* o, const Path& path) {
@@ -156,7 +158,9 @@ Value Walker::slow_node(PyObject* o, const Path& path) {
 Value Walker::state_of_object(PyObject* o, const Path& path) {
   const Path here = below(o, path);
   if (record_ != nullptr) record_->set_has_state();
-  const auto state = ask_for_state(o, path);
+  auto state = answers_.take(o);
+  if (!state.is_valid()) state = ask_for_state(o, path);
+  doubtful_ = met_.size();
   return node(state.ptr(), {&here, nullptr, -1, nullptr, path.depth + 1});
 }
 

@@ -8,7 +8,9 @@
 #include "core/path.h"
 #include "core/refs.h"
 #include "frameworks/frameworks.h"
+#include "frameworks/storage_bytes.h"
 #include "understudy/value.h"
+#include "walk/answers.h"
 #include "walk/last_walk.h"
 
 namespace understudy::python {
@@ -48,8 +50,11 @@ class Walker {
 
   /// Has the walk leave its steps there.
   void remember(LastWalk& record) { record_ = &record; }
+  /// Objects that have been asked for their states by this call are not asked again.
+  void take_answers(Answers answers) { answers_ = std::move(answers); }
 
-  /// Throws Error with the path, or what a user's object raised. Needs the GIL.
+  /// Throws Error with the path, or what a user's object raised. Needs the GIL. All bytes of
+  /// the tensors are there when it returns.
   Value walk(nb::handle state);
 
   /// After a walk for a target.
@@ -64,6 +69,7 @@ class Walker {
   Value object_node(PyObject* o, const Path& path);
   Value state_of_object(PyObject* o, const Path& path);
   Value plain_node(PyObject* o, const Path& path);
+  void require_all_there(const Value& state) const;
   [[noreturn]] void refuse_plain(PyObject* o, const Path& path) const;
 
   // Containers (walk.cpp).
@@ -95,11 +101,13 @@ class Walker {
   Value torch_parameter(PyObject* o, const Path& path);
   Value torch_subclass(PyObject* o, const Path& path);
   Value torch_by_attributes(PyObject* o, const Path& path);
-  Value torch_view(PyObject* o, DType dtype, void* data, Dims shape, Dims strides);
+  Value torch_view(PyObject* o, DType dtype, void* data, Dims shape, Dims strides,
+                   const Path& path);
   Value torch_resolved(PyObject* o, const Path& path);
   bool is_lazy(PyObject* o, DType dtype) const;
   Value numpy_array(PyObject* o, const Path& path);
   Value dlpack_tensor(PyObject* o, const Path& path);
+  Value tensor_leaf(Tensor tensor);
 
   WalkOptions options_;
   const Torch* torch_;
@@ -111,6 +119,16 @@ class Walker {
   bool is_plain_ = false;  // in attributes and keys: no tensors, no objects
   std::vector<WriteBack> write_backs_;
   std::vector<PyObject*> torch_tensors_;
+  // A storage under a tensor, as it was met; which tensor, in the order of the walk.
+  struct Met {
+    PyObject* storage;
+    StorageBytes bytes;
+    std::size_t tensor;
+  };
+  std::vector<Met> met_;
+  std::size_t doubtful_ = 0;  // of those: the first, met before an object ran code of its own
+  std::size_t tensors_ = 0;
+  Answers answers_;
   LastWalk* record_ = nullptr;
 };
 

@@ -1,8 +1,11 @@
 // NumPy arrays, and tensors of anybody else who speaks DLPack.
 #include <nanobind/stl/pair.h>
 
+#include <algorithm>
+
 #include "core/buffer.h"
 #include "core/errors.h"
+#include "walk/array_memory.h"
 #include "walk/walk.h"
 
 namespace understudy::python {
@@ -75,8 +78,15 @@ Value Walker::numpy_array(PyObject* o, const Path& path) {
     }
     strides.push_back(view.strides[d] / view.itemsize);
   }
+  if (!is_within_its_owner(o, view)) {
+    fail(ErrorCode::invalid,
+         "the NumPy array {} reaches beyond the memory of the array that it is a view of: that was "
+         "resized",
+         path.place());
+  }
   sources_->add(nb::borrow(o));
-  return Value(Tensor::from_owner(sources_, view.buf, *dtype, std::move(shape), std::move(strides)))
+  return tensor_leaf(
+             Tensor::from_owner(sources_, view.buf, *dtype, std::move(shape), std::move(strides)))
       .with_kind(Value::Kind::numpy_array);
 }
 
@@ -109,12 +119,15 @@ Value Walker::dlpack_tensor(PyObject* o, const Path& path) {
   }
   const auto& tensor = *managed.tensor;
   Dims shape(tensor.shape, tensor.shape + tensor.ndim);
+  if (tensor.data == nullptr && std::ranges::find(shape, 0) == shape.end()) {
+    fail(ErrorCode::unsupported, "the {} {} gives no memory over DLPack", type, path.place());
+  }
   Dims strides;
   if (tensor.strides != nullptr) strides.assign(tensor.strides, tensor.strides + tensor.ndim);
   sources_->add(std::move(capsule));
-  return Value(Tensor::from_owner(sources_,
-                                  static_cast<std::byte*>(tensor.data) + tensor.byte_offset, *dtype,
-                                  std::move(shape), std::move(strides)));
+  return tensor_leaf(Tensor::from_owner(sources_,
+                                        static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
+                                        *dtype, std::move(shape), std::move(strides)));
 }
 
 }  // namespace understudy::python

@@ -59,7 +59,63 @@ std::string text_of_attribute(nb::handle object, const char* name) {
        path.place(), what);
 }
 
+// A torch tensor gives its address whatever its storage has become.
+[[noreturn]] void fail_too_small(const std::string& place, std::uint64_t needed,
+                                 std::uint64_t nbytes) {
+  fail(ErrorCode::invalid,
+       "the tensor {} needs {} bytes, but its storage has {}: it was resized since the tensor was "
+       "made",
+       place, needed, nbytes);
+}
+
+// The path of the tensor that is met as number `left`, counted from 0 and downwards.
+bool find_tensor(const Value& value, std::size_t& left, std::string& path) {
+  if (value.type() == Value::Type::tensor) return left-- == 0;
+  const auto is_below = [&](const std::string& step, const Value& child) {
+    const auto length = path.size();
+    path += (path.empty() ? "" : ".") + step;
+    if (find_tensor(child, left, path)) return true;
+    path.resize(length);
+    return false;
+  };
+  if (value.type() == Value::Type::dict) {
+    for (const auto& [key, child] : value.pairs()) {
+      const bool is_text = key.type() == Value::Type::text;
+      const bool is_number = key.type() == Value::Type::integer;
+      const auto step = is_text     ? std::string(key.as_text())
+                        : is_number ? fmt::to_string(key.as_integer())
+                                    : std::string("?");
+      if (is_below(step, child)) return true;
+    }
+  } else if (value.is_container()) {
+    for (std::size_t i = 0; i < value.items().size(); ++i) {
+      if (is_below(fmt::to_string(i), value.items()[i])) return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
+
+// A state_dict() that was asked later may have resized what an earlier one gave.
+void Walker::require_all_there(const Value& state) const {
+  for (std::size_t i = 0; i < doubtful_; ++i) {
+    const auto& met = met_[i];
+    if (bytes_of(*torch_, met.storage) == met.bytes) continue;
+    std::string path;
+    auto left = met.tensor;
+    find_tensor(state, left, path);
+    fail(ErrorCode::invalid,
+         "the storage of the tensor at '{}' was resized while the state was walked, by code of an "
+         "object that was asked for its state after it",
+         path);
+  }
+}
+
+Value Walker::tensor_leaf(Tensor tensor) {
+  ++tensors_;
+  return Value(std::move(tensor));
+}
 
 bool Walker::is_lazy(PyObject* o, DType dtype) const {
   const auto type = dlpack_type(dtype);
@@ -67,10 +123,18 @@ bool Walker::is_lazy(PyObject* o, DType dtype) const {
 }
 
 // The storage is held and not the tensor, whose data may be replaced.
-Value Walker::torch_view(PyObject* o, DType dtype, void* data, Dims shape, Dims strides) {
-  sources_->add(call_method(torch_->untyped_storage, o));
+Value Walker::torch_view(PyObject* o, DType dtype, void* data, Dims shape, Dims strides,
+                         const Path& path) {
+  auto* const storage = sources_->add(call_method(torch_->untyped_storage, o));
+  auto tensor = Tensor::from_owner(sources_, data, dtype, std::move(shape), std::move(strides));
+  const auto bytes = bytes_of(*torch_, storage);
+  if (!bytes.hold(tensor)) {
+    fail_too_small(path.place(), tensor.storage()->nbytes(), bytes.nbytes);
+  }
+  if (is_lazy(o, dtype)) return torch_resolved(o, path);
+  met_.push_back({storage, bytes, tensors_});
   if (options_.purpose == Purpose::target) torch_tensors_.push_back(sources_->add(nb::borrow(o)));
-  return Value(Tensor::from_owner(sources_, data, dtype, std::move(shape), std::move(strides)));
+  return tensor_leaf(std::move(tensor));
 }
 
 Value Walker::torch_tensor(PyObject* o, const Path& path) {
@@ -88,10 +152,9 @@ Value Walker::torch_tensor(PyObject* o, const Path& path) {
   }
   Dims shape(lent.shape, lent.shape + lent.ndim);
   if (lent.data == nullptr && has_elements(shape)) refuse(*torch_, o, path);
-  if (is_lazy(o, *dtype)) return torch_resolved(o, path);
   Dims strides(lent.strides, lent.strides + lent.ndim);
   auto* data = static_cast<std::byte*>(lent.data) + lent.byte_offset;
-  return torch_view(o, *dtype, data, std::move(shape), std::move(strides));
+  return torch_view(o, *dtype, data, std::move(shape), std::move(strides), path);
 }
 
 // For torch without the exchange table, and for the types that DLPack lacks.
@@ -113,9 +176,8 @@ Value Walker::torch_by_attributes(PyObject* o, const Path& path) {
   }
   Dims shape = dims_of(tensor.attr("shape"));
   if (address == 0 && has_elements(shape)) refuse(*torch_, tensor, path);
-  if (is_lazy(o, dtype->second)) return torch_resolved(o, path);
   return torch_view(o, dtype->second, reinterpret_cast<void*>(address), std::move(shape),
-                    dims_of(tensor.attr("stride")()));
+                    dims_of(tensor.attr("stride")()), path);
 }
 
 // A conjugate or negative view: its values are computed, so it shares nothing.
