@@ -244,7 +244,7 @@ Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
   if (!folder) {
     fail(ErrorCode::not_found, "there is no step in {}", options.directory.string());
   }
-  return with_newest_whole(options.directory, folder->step, [&] {
+  return naming_another(options.directory, folder->step, [&] {
     const auto reader = store::open_step(*folder);
     auto loaded = restore::load(reader, load, readers_);
     return Checkpoint{folder->step, std::move(loaded.state),
@@ -266,7 +266,7 @@ std::optional<std::int64_t> CheckpointerState::resume(Value& state, const Resume
              options.directory.string(), report.skipped.front().reason);
       }
       if (!folder) return {};
-      with_newest_whole(options.directory, folder->step, [&] {
+      naming_another(options.directory, folder->step, [&] {
         const auto reader = store::open_step(*folder);
         report.reader =
             restore::resume_into(reader, state, options.allow_pickle, readers_, stager_.workers());

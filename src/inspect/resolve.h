@@ -22,7 +22,7 @@ struct Target {
 Target resolve(const std::filesystem::path& path);
 
 /// Throws Error(corrupt) when the target is a step that is not complete,
-/// naming the newest whole step beside it.
+/// naming the newest other complete step beside it.
 void require_whole(const Target& target);
 
 /// The safetensors file of a target: the only shard of a complete step, or the

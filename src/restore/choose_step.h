@@ -12,7 +12,7 @@
 
 namespace understudy {
 
-/// Error(corrupt) about one step, with the newest whole one named.
+/// Error(corrupt) about one step, with the newest other complete one named. Reads no data.
 class DamagedStep : public Error {
  public:
   DamagedStep(const std::filesystem::path& directory, std::int64_t step, std::string reason);
@@ -33,7 +33,7 @@ std::optional<store::StepFolder> choose_step(const std::filesystem::path& direct
 
 /// Runs `read`, turning its Error(corrupt) into DamagedStep.
 template <class Read>
-auto with_newest_whole(const std::filesystem::path& directory, std::int64_t step, Read&& read) {
+auto naming_another(const std::filesystem::path& directory, std::int64_t step, Read&& read) {
   try {
     return read();
   } catch (const Error& e) {

@@ -215,7 +215,7 @@ TEST_F(CheckpointerTest, WhatDoesNotFitChangesNothing) {
   EXPECT_TRUE(object->loaded.is_none());
 }
 
-TEST_F(CheckpointerTest, DamageIsAnErrorThatNamesTheNewestWholeStep) {
+TEST_F(CheckpointerTest, DamageIsAnErrorThatNamesTheNewestOtherStep) {
   auto ckpt = open();
   for (int step : {1, 2, 3}) ckpt.save(step, training_state(step)).wait();
   flip_last_byte(shard(3));
@@ -223,8 +223,9 @@ TEST_F(CheckpointerTest, DamageIsAnErrorThatNamesTheNewestWholeStep) {
   const auto before = fingerprint(state);
   for (const auto& e : {expect_error(ErrorCode::corrupt, "step 3", [&] { ckpt.restore(); }),
                         expect_error(ErrorCode::corrupt, "step 3", [&] { ckpt.resume(state); })}) {
-    EXPECT_THAT(e, AllOf(HasSubstr("shard-00000-of-00001.safetensors"),
-                         HasSubstr("the newest whole step is 2")));
+    EXPECT_THAT(
+        e, AllOf(HasSubstr("shard-00000-of-00001.safetensors"),
+                 HasSubstr("the newest other complete step is 2 (its bytes were not verified)")));
   }
   EXPECT_EQ(fingerprint(state), before);
   EXPECT_EQ(ckpt.restore({.step = 2}).step, 2);
