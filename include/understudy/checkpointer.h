@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -60,6 +61,13 @@ enum class OnDamage { error, previous };
 struct ResumeOptions {
   std::optional<std::int64_t> step{};
   OnDamage on_damage = OnDamage::error;
+  /// Rolls the run back: every step above the one that is resumed is given up, complete or
+  /// damaged, durably and before the state changes. Takes the directory's lock, and waits for
+  /// this checkpointer's saves first.
+  bool discard_newer = false;
+  /// Called with the merged state when all is read, verified and compared, and before anything
+  /// changes. What it throws passes through.
+  std::function<void(const Value& merged)> prepare{};
 };
 
 /// What the last `resume` did.
@@ -72,6 +80,7 @@ struct ResumeReport {
   std::string source;
   std::string reader;  ///< how its bytes were read, and why so
   std::vector<Skipped> skipped;
+  std::vector<std::int64_t> discarded;  ///< ascending; see ResumeOptions::discard_newer
 };
 
 class CheckpointerState;
@@ -106,7 +115,7 @@ class Checkpointer {
   Ticket<std::uint64_t> prewarm(const Value& state);
 
   /// Reads a step into new tensors. Throws Error(not_found) when there is none,
-  /// Error(corrupt) with the newest whole step when it is damaged.
+  /// Error(corrupt) with the newest other complete step when it is damaged.
   Checkpoint restore(const RestoreOptions& options = {});
 
   /// Reads the newest step into `state`, in place: 1. every byte is read and

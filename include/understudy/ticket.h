@@ -30,6 +30,9 @@ struct Metrics {
   std::uint64_t faults = 0;          ///< writes that waited for a page to be copied
   std::uint64_t faults_nbytes = 0;   ///< copied because a write waited for them
   std::string writer;                ///< which writer was used and why; empty for a stage
+  /// A higher step that the folder had at the call: until the saves have passed it, a
+  /// resume takes that one. See ResumeOptions::discard_newer.
+  std::optional<std::int64_t> newer_step{};
 };
 
 struct TicketState;

@@ -36,6 +36,7 @@ class _Metrics(TypedDict):
     faults: int
     faults_nbytes: int
     writer: str
+    newer_step: int | None
 
 __version__: str
 
@@ -129,6 +130,8 @@ class Resumed:
     def reader(self) -> str: ...
     @property
     def skipped(self) -> list[tuple[int, str]]: ...
+    @property
+    def discarded(self) -> list[int]: ...
 
 class Checkpointer:
     def __init__(
@@ -174,6 +177,7 @@ class Checkpointer:
         *,
         step: int | None = None,
         on_damage: Literal["error", "previous"] = "error",
+        discard_newer: bool = False,
     ) -> int | None: ...
     def steps(self) -> list[int]: ...
     def latest(self) -> int | None: ...

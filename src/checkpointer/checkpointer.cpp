@@ -8,14 +8,15 @@
 #include "base/error.h"
 #include "base/task_thread.h"
 #include "base/ticket.h"
+#include "checkpointer/resume_run.h"
 #include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
 #include "restore/choose_step.h"
 #include "restore/load.h"
-#include "restore/resume.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
+#include "store/discard.h"
 #include "store/reader.h"
 
 namespace understudy {
@@ -46,6 +47,9 @@ class CheckpointerState {
 
  private:
   std::shared_ptr<store::FolderLock> begin_save(std::int64_t step, bool overwrite);
+  std::shared_ptr<store::FolderLock> take_lock();
+  std::optional<std::int64_t> step_above(std::int64_t step);
+  void note_committed(std::int64_t step);
   void persist_next();
   void throw_unseen_failure();
   std::deque<std::shared_ptr<TicketState>> tickets() {
@@ -62,6 +66,7 @@ class CheckpointerState {
   std::mutex mutex_;
   bool is_closed_ = false;
   std::shared_ptr<store::FolderLock> lock_;
+  std::int64_t highest_ = -1;  // of the steps in the folder; known while there is lock_
   std::deque<std::shared_ptr<TicketState>> tickets_;  // that may still fail or be unseen
 
   TaskThread persister_{"us-persist"};  // last: its tasks use all of the above
@@ -107,20 +112,39 @@ CheckpointerState::CheckpointerState(CheckpointerOptions given)
 
 CheckpointerState::~CheckpointerState() = default;
 
-// What can be known at once.
-std::shared_ptr<store::FolderLock> CheckpointerState::begin_save(std::int64_t step,
-                                                                 bool overwrite) {
+// The first call takes the folder's lock, for as long as the checkpointer is open.
+std::shared_ptr<store::FolderLock> CheckpointerState::take_lock() {
   std::lock_guard lock(mutex_);
   if (is_closed_) {
     fail(ErrorCode::closed, "the checkpointer of {} is closed", options.directory.string());
   }
+  if (!lock_) {
+    lock_ = store::lock_folder(options.directory);
+    highest_ = store::highest_step(*lock_).value_or(-1);
+  }
+  return lock_;
+}
+
+std::optional<std::int64_t> CheckpointerState::step_above(std::int64_t step) {
+  std::lock_guard lock(mutex_);
+  return highest_ > step ? std::optional(highest_) : std::nullopt;
+}
+
+void CheckpointerState::note_committed(std::int64_t step) {
+  std::lock_guard lock(mutex_);
+  highest_ = std::max(highest_, step);
+}
+
+// What can be known at once.
+std::shared_ptr<store::FolderLock> CheckpointerState::begin_save(std::int64_t step,
+                                                                 bool overwrite) {
   if (step < 0) fail(ErrorCode::invalid, "a step must not be negative, but is {}", step);
-  if (!lock_) lock_ = store::lock_folder(options.directory);
+  auto lock = take_lock();
   if (!overwrite) {
     if (queue_.has(step)) fail(ErrorCode::invalid, "step {} is being saved already", step);
     store::require_new_step(options.directory, step);
   }
-  return lock_;
+  return lock;
 }
 
 template <class Capture>
@@ -139,6 +163,7 @@ std::optional<Ticket<fs::path>> CheckpointerState::save(std::int64_t step, const
                                                {}});
   if (state != nullptr) require_storable(*state);
   job->lock = begin_save(step, how.overwrite);
+  const auto newer_step = step_above(step);
   // A capture that fails drops nothing, unless there is no memory but theirs.
   if (how.urgent && !queue_.has_free_image()) queue_.drop_waiting(step);
   try {
@@ -152,6 +177,7 @@ std::optional<Ticket<fs::path>> CheckpointerState::save(std::int64_t step, const
   {
     std::lock_guard lock(ticket->mutex);
     ticket->total_nbytes = ticket->metrics.nbytes;
+    ticket->metrics.newer_step = newer_step;
   }
   if (how.urgent) queue_.drop_waiting(step);
   {
@@ -184,6 +210,7 @@ void CheckpointerState::persist_next() {
     const auto done = store::commit_step(*job->lock, job->step, source, job->metadata, writer_,
                                          {.overwrite = job->overwrite, .keep = options.keep},
                                          &job->ticket->done_nbytes);
+    note_committed(job->step);
     *job->result = done.path;
     std::lock_guard lock(job->ticket->mutex);
     job->ticket->metrics.durable_s = job->ticket->elapsed();
@@ -254,34 +281,29 @@ Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
 }
 
 std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& how) {
-  ResumeReport report;
-  report.source = "disk";
-  std::optional<std::int64_t> below;
-  for (;;) {
-    std::optional<store::StepFolder> folder;
-    try {
-      folder = choose_step(options.directory, how.step, below);
-      if (!folder && !report.skipped.empty()) {
-        fail(ErrorCode::corrupt, "no step in {} is whole; the newest: {}",
-             options.directory.string(), report.skipped.front().reason);
-      }
-      if (!folder) return {};
-      naming_another(options.directory, folder->step, [&] {
-        const auto reader = store::open_step(*folder);
-        report.reader =
-            restore::resume_into(reader, state, options.allow_pickle, readers_, stager_.workers());
-      });
-    } catch (const DamagedStep& e) {
-      if (how.on_damage == OnDamage::error || how.step) throw;
-      report.skipped.push_back({e.step(), e.reason()});
-      below = e.step();
-      continue;
-    }
-    report.step = folder->step;
-    std::lock_guard lock(resumed_mutex);
-    resumed = report;
-    return report.step;
+  std::shared_ptr<store::FolderLock> lock;
+  if (how.discard_newer) {
+    // Taken first: who may not write here may not discard either. A save that is still under
+    // way would come back after the discarding.
+    lock = take_lock();
+    for (const auto& ticket : tickets()) TicketBase(ticket).wait_done_for({});
   }
+  auto report = resume_run(
+      {.directory = options.directory,
+       .allow_pickle = options.allow_pickle,
+       .readers = readers_,
+       .copiers = stager_.workers(),
+       .discard_newer = [&](std::int64_t step) { return store::discard_newer(*lock, step); }},
+      state, how);
+  if (!report) return {};
+  if (how.discard_newer) {
+    std::lock_guard guard(mutex_);
+    highest_ = store::highest_step(*lock).value_or(-1);
+  }
+  const auto step = report->step;
+  std::lock_guard guard(resumed_mutex);
+  resumed = std::move(report);
+  return step;
 }
 
 Checkpointer::Checkpointer(CheckpointerOptions options)

@@ -122,7 +122,7 @@ struct Overwrite {
 
 }  // namespace
 
-std::string resume_into(const store::ShardReader& file, Value& state, bool allow_pickle,
+std::string resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
                         WorkerPool& readers, WorkerPool& copiers) {
   // 1. Every byte, verified.
   BlockReader reader(file, readers);
@@ -132,7 +132,7 @@ std::string resume_into(const store::ShardReader& file, Value& state, bool allow
   const Addresses addresses(file);
   const EntryMemory memory{[&](std::uint32_t e) { return addresses.storage(entries[e]); },
                            [&](std::uint32_t e) { return reader.bytes(entries[e]); }};
-  const auto saved = decode_state(file, memory, {}, allow_pickle);
+  const auto saved = decode_state(file, memory, {}, rules.allow_pickle);
 
   // 2. The trees, and what objects say.
   auto found = match(state, saved);
@@ -149,6 +149,7 @@ std::string resume_into(const store::ShardReader& file, Value& state, bool allow
   auto merged = own.replace(found.merged);
   reader.read(own.destinations());
   auto overwrite = Overwrite(addresses, found.copies);
+  if (rules.before_change) rules.before_change(merged);
 
   // From here on the caller's state changes.
   for (std::size_t i = 0; i < parts.size(); ++i) {

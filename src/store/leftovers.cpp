@@ -76,7 +76,9 @@ bool apply_retention(const os::Directory& directory, int keep, std::int64_t comm
   try {
     std::vector<std::int64_t> complete;
     for (const StepFolder& folder : look_at_steps(directory)) {
-      if (folder.is_complete()) complete.push_back(folder.step);
+      // Higher steps are those of a future that a rollback left behind. Whoever saved this
+      // one wants it and what led to it: they neither count nor go.
+      if (folder.is_complete() && folder.step <= committed) complete.push_back(folder.step);
     }
     const auto kept = static_cast<std::size_t>(std::max(keep, 1));
     if (complete.size() <= kept) return true;

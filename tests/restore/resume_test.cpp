@@ -59,7 +59,7 @@ class ResumeTest : public ::testing::Test {
     return Value::dict(std::move(pairs));
   }
 
-  std::string resume(Value& state) { return resume_into(*file_, state, false, reader_, copiers_); }
+  std::string resume(Value& state) { return resume_into(*file_, state, {}, reader_, copiers_); }
 
   /// What the caller would see of a state.
   std::string look(const Value& state) const {

@@ -177,9 +177,21 @@ TEST(Retention, GoesByNumberAndNeverTakesWhatWasJustSaved) {
   RunFolder run;
   for (const int step : {20, 100, 9}) run.commit(step, 1);
   run.commit(3, 1, {.overwrite = false, .keep = 2});
-  EXPECT_EQ(run.steps(), (std::vector<std::int64_t>{3, 20, 100}));
-  run.commit(4, 1, {.overwrite = false, .keep = 0});
-  EXPECT_EQ(run.steps(), (std::vector<std::int64_t>{4, 100})) << "the newest always stays";
+  EXPECT_EQ(run.steps(), (std::vector<std::int64_t>{3, 9, 20, 100}));
+  run.commit(12, 1, {.overwrite = false, .keep = 0});
+  EXPECT_EQ(run.steps(), (std::vector<std::int64_t>{12, 20, 100})) << "the newest always stays";
+}
+
+// After a rollback to 3 the new branch is kept like any other, and the old one until it is passed.
+TEST(Retention, NewStepsDoNotGoForTheSakeOfAnAbandonedFuture) {
+  RunFolder run;
+  for (const int step : {1, 2, 3, 40, 50}) run.commit(step, 1);
+  for (const int step : {4, 5, 6}) run.commit(step, 2, {.overwrite = false, .keep = 2});
+  EXPECT_EQ(run.steps(), (std::vector<std::int64_t>{5, 6, 40, 50}));
+  run.commit(41, 2, {.overwrite = false, .keep = 2});
+  EXPECT_EQ(run.steps(), (std::vector<std::int64_t>{40, 41, 50}));
+  run.commit(60, 2, {.overwrite = false, .keep = 2});
+  EXPECT_EQ(run.steps(), (std::vector<std::int64_t>{50, 60}));
 }
 
 TEST(Retention, LeavesDamagedStepsAndStrangersAlone) {

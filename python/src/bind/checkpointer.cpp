@@ -28,6 +28,7 @@ struct Resumed {
   std::string source;
   std::string reader;
   std::vector<std::pair<std::int64_t, std::string>> skipped;
+  std::vector<std::int64_t> discarded;
 };
 
 struct PyCheckpoint {
@@ -108,6 +109,7 @@ class PyCheckpointer {
           return core_->save(checked, value, options, number);
         });
     if (!is_writer_logged_) last_ = ticket;
+    warn_of_newer(checked, ticket.metrics().newer_step);
     return make_ticket(std::move(ticket));
   }
 
@@ -137,11 +139,14 @@ class PyCheckpointer {
   }
 
   std::optional<std::int64_t> resume(nb::handle state, nb::handle step,
-                                     const std::string& on_damage) {
+                                     const std::string& on_damage, bool discard_newer) {
     Entry entry;
     const ResumeOptions options{.step = optional_step_of(step),
-                                .on_damage = on_damage_of(on_damage)};
+                                .on_damage = on_damage_of(on_damage),
+                                .discard_newer = discard_newer};
     require_target(state);
+    // The library waits for them, too, but deaf to Ctrl-C.
+    if (discard_newer) wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
     Walker walker(walking_for_target());
     const Value before = walker.walk(state);
     Value after = before;
@@ -158,7 +163,7 @@ class PyCheckpointer {
   std::optional<Resumed> resumed() const {
     const auto report = core_->resumed();
     if (!report) return {};
-    Resumed result{report->step, report->source, report->reader, {}};
+    Resumed result{report->step, report->source, report->reader, {}, report->discarded};
     for (const auto& skipped : report->skipped)
       result.skipped.emplace_back(skipped.step, skipped.reason);
     return result;
@@ -216,6 +221,16 @@ class PyCheckpointer {
     log("info", "steps of %s are written by %s", nb::str(writer.c_str()));
   }
 
+  // Once for each newest step: a run that was rolled back saves below it again and again.
+  void warn_of_newer(std::int64_t step, std::optional<std::int64_t> newer) {
+    if (!newer || newer == warned_of_) return;
+    warned_of_ = newer;
+    log("warning",
+        "in %s, %s. Until the saves have passed it, resume() takes it; resume(step=..., "
+        "discard_newer=True) gives up the steps that are newer",
+        nb::str(fmt::format("step {} is saved, and there is step {}", step, *newer).c_str()));
+  }
+
   void log(const char* level, const char* format, const nb::object& what) const {
     nb::module_::import_("logging")
         .attr("getLogger")("understudy")
@@ -226,6 +241,7 @@ class PyCheckpointer {
   std::unique_ptr<LastWalk> last_walk_;
   std::optional<Ticket<std::filesystem::path>> last_;
   bool is_writer_logged_ = false;
+  std::optional<std::int64_t> warned_of_;
   const pid_t pid_ = getpid();
   bool is_finished_ = false;
   std::shared_ptr<Checkpointer> core_;
@@ -246,6 +262,7 @@ void bind_results(nb::module_& m) {
       .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
       .def_ro("reader", &Resumed::reader, "How its bytes were read, and why so.")
       .def_ro("skipped", &Resumed::skipped, "Newer steps that were damaged, each with the reason.")
+      .def_ro("discarded", &Resumed::discarded, "Newer steps that discard_newer removed.")
       .def("__repr__", [](const Resumed& r) {
         return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source,
                            r.skipped.size());
@@ -303,8 +320,12 @@ void bind_checkpointer(nb::module_& m) {
            "Read a step (the newest) into new tensors.")
       .def("resume", &PyCheckpointer::resume, nb::arg("state").none(), nb::kw_only(),
            nb::arg("step") = nb::none(), nb::arg("on_damage") = "error",
+           nb::arg("discard_newer") = false,
            "Read the newest step into the caller's own tensors and objects. None when there is "
-           "none.")
+           "none.\n\n"
+           "discard_newer: give up the steps above the one that is resumed, durably, so that a "
+           "later\n"
+           "resume does not return to them.")
       .def_prop_ro("resumed", &PyCheckpointer::resumed, "What the last resume did, or None.")
       .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")
       .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")

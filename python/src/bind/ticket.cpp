@@ -76,6 +76,7 @@ nb::dict metrics(const PyTicket& ticket) {
   d["faults"] = m.faults;
   d["faults_nbytes"] = m.faults_nbytes;
   d["writer"] = m.writer;
+  d["newer_step"] = m.newer_step;
   return d;
 }
 
@@ -128,7 +129,9 @@ void bind_ticket(nb::module_& m) {
               "one).\n"
               "Of the capture: at_once_nbytes were copied before the call returned; faults writes "
               "waited for\n"
-              "a page, and had faults_nbytes copied for them.");
+              "a page, and had faults_nbytes copied for them.\n"
+              "newer_step: a higher step that the folder had at the call, which resume() takes "
+              "first; or None.");
   // Ticket[Snapshot] in annotations.
   ticket.attr("__class_getitem__") =
       nb::module_::import_("builtins")

@@ -1,0 +1,28 @@
+// Which step of a run is resumed, and what comes before and after.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "base/worker_pool.h"
+#include "understudy/checkpointer.h"
+
+namespace understudy {
+
+struct ResumeTools {
+  const std::filesystem::path& directory;
+  bool allow_pickle;
+  WorkerPool& readers;
+  WorkerPool& copiers;
+  /// Gives up the steps above one, durably; returns them.
+  std::function<std::vector<std::int64_t>(std::int64_t step)> discard_newer;
+};
+
+/// As Checkpointer::resume. Nothing when there is no step.
+std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,
+                                       const ResumeOptions& how);
+
+}  // namespace understudy
