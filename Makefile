@@ -1,10 +1,10 @@
 # The whole developer interface. Every target does the set-up it needs; CI calls the same targets.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup build test demo bench lint asan tsan fuzz clean
+.PHONY: help setup build test demo bench docs docs-test lint asan tsan fuzz clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 setup:  ## packages (when root), the virtual environment, the build, the Python package
 	@tools/setup
@@ -19,6 +19,13 @@ demo: setup  ## train, kill in the middle of a save, resume to the last bit
 
 bench: setup  ## stage, save and restore beside peers and the machine's roofs
 	@$(PYTHON) bench/run.py
+
+docs:  ## the site, in build/site/index.html
+	@tools/docs
+
+docs-test:  ## the site, read by its tests in a headless browser
+	@tools/docs chromium:chromium chromedriver:chromium-driver
+	@$(PYTHON) tools/run_tests.py site
 
 lint:  ## formatting, types, the rooms, the documents, and a build with clang
 	@tools/lint

@@ -23,7 +23,7 @@ TREE_PATH = re.compile(
     r"^(include|src|cli|python|tests|fuzz|bench|examples|docs|tools|\.ci)/[\w./-]*$"
 )
 ROOT_FILE = re.compile(r"^[A-Z][\w-]*\.(md|txt|json)$|^(Makefile|LICENSE|pyproject\.toml)$")
-MAKE = re.compile(r"^make ([a-z]+)$")
+MAKE = re.compile(r"^make ([a-z-]+)$")
 COLUMNS = 120  # what a review shows side by side on one screen
 
 
@@ -83,7 +83,7 @@ def main() -> int:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
     makefile = root / "Makefile"
     rules = makefile.read_text("utf-8") if makefile.exists() else ""
-    targets = set(re.findall(r"^([a-z]+):", rules, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", rules, re.MULTILINE))
     problems = 0
     for path in documents(root):
         text = path.read_text("utf-8")

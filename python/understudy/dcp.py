@@ -1,12 +1,14 @@
 """For ``torch.distributed.checkpoint``: a stager whose copies nobody overwrites.
 
-stager = understudy.dcp.AsyncStager()
-while training:
-    train_one_step()
-    if time_to_save:
-        saved = dcp.async_save(state_dict, checkpoint_id=path, async_stager=stager)
-saved.result()
-stager.close()
+    stager = understudy.dcp.AsyncStager()
+    while training:
+        train_one_step()
+        if time_to_save:
+            saved = dcp.async_save(state_dict, checkpoint_id=path, async_stager=stager)
+    saved.result()
+    stager.close()
+
+Importing this module imports torch.
 """
 
 from __future__ import annotations
