@@ -12,6 +12,7 @@
 #include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
+#include "os/file.h"
 #include "restore/choose_step.h"
 #include "restore/load.h"
 #include "stage/snapshot.h"
@@ -82,12 +83,7 @@ CheckpointerOptions checked(CheckpointerOptions options) {
   if (options.survive) {
     fail(ErrorCode::unsupported, "survive is not in this version: images end with the process");
   }
-  std::error_code error;
-  fs::create_directories(options.directory, error);
-  if (!fs::is_directory(options.directory)) {
-    fail(ErrorCode::io, "cannot make the folder {}: {}", options.directory.string(),
-         error ? error.message() : "something else has that name");
-  }
+  os::Directory::open_or_make(options.directory);
   return options;
 }
 

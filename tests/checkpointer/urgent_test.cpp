@@ -52,6 +52,8 @@ class Gate {
 class UrgentTest : public testing::Test {
  protected:
   Checkpointer open(int images) {
+    // A folder that is new would be synced now, which a gate holds up.
+    std::filesystem::create_directory(folder_.path() / "run");
     return Checkpointer({.directory = folder_.path() / "run", .images = images});
   }
 
