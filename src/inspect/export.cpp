@@ -154,6 +154,10 @@ std::vector<std::string> write_shards(const os::Directory& folder, const Selecti
   return names;
 }
 
+[[noreturn]] void fail_exists(const fs::path& out) {
+  fail(ErrorCode::invalid, "'{}' exists; an export replaces nothing", out.string());
+}
+
 /// The folder appears whole or not at all: it is written under another name
 /// beside its place.
 std::vector<fs::path> write_folder(const fs::path& out, const Selection& selection,
@@ -168,7 +172,7 @@ std::vector<fs::path> write_folder(const fs::path& out, const Selection& selecti
       files.push_back(out / file);
     }
     folder.sync();
-    parent.rename(temporary, name);
+    if (!parent.rename_to_new(temporary, name)) fail_exists(out);
     parent.sync();
   } catch (...) {
     store::try_remove_tree(parent, temporary);
@@ -177,11 +181,10 @@ std::vector<fs::path> write_folder(const fs::path& out, const Selection& selecti
   return files;
 }
 
+/// Known before anything is read; the rename looks again.
 void require_new(const fs::path& out) {
   std::error_code error;
-  if (fs::exists(fs::symlink_status(out, error))) {
-    fail(ErrorCode::invalid, "'{}' exists; an export replaces nothing", out.string());
-  }
+  if (fs::exists(fs::symlink_status(out, error))) fail_exists(out);
 }
 
 /// "out/" names what "out" names.
@@ -213,7 +216,7 @@ ExportReport export_state(const fs::path& path, const fs::path& to, const Export
   } else {
     PlainFile file(selection.kept, metadata_of(selection.kept, selection), out.string());
     store::Writer writer;
-    store::commit_file(out, file, writer);
+    store::commit_file(out, file, writer, store::Existing::refuse);
     report.files = {out};
   }
   return report;

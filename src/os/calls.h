@@ -20,6 +20,7 @@ namespace understudy::os {
 struct Calls {
   int (*open)(const char* path, int flags, mode_t mode);
   int (*openat)(int dir, const char* path, int flags, mode_t mode);
+  int (*duplicate)(int fd);  ///< fcntl with F_DUPFD_CLOEXEC
   int (*close)(int fd);
   ssize_t (*pread)(int fd, void* out, std::size_t nbytes, off_t offset);
   ssize_t (*pwrite)(int fd, const void* bytes, std::size_t nbytes, off_t offset);
@@ -35,6 +36,7 @@ struct Calls {
   int (*mkdirat)(int dir, const char* path, mode_t mode);
   int (*renameat)(int from_dir, const char* from, int to_dir, const char* to);
   int (*renameat2)(int from_dir, const char* from, int to_dir, const char* to, unsigned flags);
+  int (*linkat)(int from_dir, const char* from, int to_dir, const char* to, int flags);
   int (*unlinkat)(int dir, const char* path, int flags);
   int (*lock)(int fd, int command, struct flock* lock);  ///< fcntl with a lock
   int (*flock)(int fd, int operation);

@@ -9,9 +9,13 @@
 #include "os/calls.h"
 #include "os/failure.h"
 #include "os/file.h"
+#include "os/size_signal.h"
 #include "os/stat.h"
 
 // From linux/fs.h, which older C libraries do not pass on.
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE (1 << 0)
+#endif
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE (1 << 1)
 #endif
@@ -26,6 +30,11 @@ bool is_refusal_of_direct_io(int error) noexcept {
   return error == EINVAL || error == EOPNOTSUPP;
 }
 
+/// What kernels and file systems say that do not know a flag of renameat2.
+bool is_refusal_of_flags(int error) noexcept {
+  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP;
+}
+
 // The page lies in memory as direct I/O wants it.
 struct alignas(4096) ZeroPage {
   std::array<std::byte, 4096> bytes{};
@@ -34,6 +43,7 @@ constexpr ZeroPage kZeroPage{};
 
 /// Some file systems open for direct I/O and refuse the first write.
 bool takes_direct_writes(int fd, const std::string& path) {
+  const NoSizeSignal no_signal;
   const auto count = uninterrupted(
       [&] { return calls().pwrite(fd, kZeroPage.bytes.data(), kZeroPage.bytes.size(), 0); });
   if (count >= 0) return true;  // a short count is no refusal; the header comes over it
@@ -77,11 +87,11 @@ Directory Directory::open_or_make(const std::filesystem::path& path) {
   return open(path);
 }
 
-std::optional<File> Directory::create(const std::string& name, bool direct) const {
+std::optional<File> Directory::create(const std::string& name, bool direct, unsigned mode) const {
   std::string path = path_of(name);
   const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | (direct ? O_DIRECT : 0);
-  const int fd =
-      uninterrupted([&] { return calls().openat(this->fd(), name.c_str(), flags, 0666); });
+  const int fd = uninterrupted(
+      [&] { return calls().openat(this->fd(), name.c_str(), flags, static_cast<mode_t>(mode)); });
   if (fd < 0 && !(direct && is_refusal_of_direct_io(errno))) fail_call("create", path, errno);
 
   File file(fd, path);
@@ -105,8 +115,9 @@ File Directory::open_file(const std::string& name) const {
   return file;
 }
 
-Directory Directory::make_directory(const std::string& name) const {
-  if (uninterrupted([&] { return calls().mkdirat(fd(), name.c_str(), 0777); }) != 0) {
+Directory Directory::make_directory(const std::string& name, unsigned mode) const {
+  if (uninterrupted(
+          [&] { return calls().mkdirat(fd(), name.c_str(), static_cast<mode_t>(mode)); }) != 0) {
     fail_call("make folder", path_of(name), errno);
   }
   return open_directory(name);
@@ -153,9 +164,37 @@ std::optional<FileInfo> Directory::find(const std::string& name) const {
 }
 
 void Directory::rename(const std::string& from, const std::string& to) const {
-  if (uninterrupted([&] { return calls().renameat(fd(), from.c_str(), fd(), to.c_str()); }) != 0) {
+  if (!try_rename(from, to)) fail_call(fmt::format("rename {} to", path_of(from)), to, EXDEV);
+}
+
+bool Directory::try_rename(const std::string& from, const std::string& to) const {
+  if (uninterrupted([&] { return calls().renameat(fd(), from.c_str(), fd(), to.c_str()); }) == 0) {
+    return true;
+  }
+  if (errno == EXDEV) return false;
+  fail_call(fmt::format("rename {} to", path_of(from)), to, errno);
+}
+
+bool Directory::rename_to_new(const std::string& from, const std::string& to) const {
+  if (uninterrupted([&] {
+        return calls().renameat2(fd(), from.c_str(), fd(), to.c_str(), RENAME_NOREPLACE);
+      }) == 0) {
+    return true;
+  }
+  if (errno == EEXIST) return false;
+  if (!is_refusal_of_flags(errno)) {
     fail_call(fmt::format("rename {} to", path_of(from)), to, errno);
   }
+  // A link is never made over a name. Folders and some file systems have none.
+  if (uninterrupted([&] { return calls().linkat(fd(), from.c_str(), fd(), to.c_str(), 0); }) == 0) {
+    remove_file(from);
+    return true;
+  }
+  // What can still be lost is an empty folder made between these two calls: no
+  // rename replaces one that has something in it.
+  if (errno == EEXIST || exists(to)) return false;
+  rename(from, to);
+  return true;
 }
 
 bool Directory::exchange(const std::string& a, const std::string& b) const {
@@ -164,7 +203,7 @@ bool Directory::exchange(const std::string& a, const std::string& b) const {
       }) == 0) {
     return true;
   }
-  if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) return false;
+  if (is_refusal_of_flags(errno) || errno == EXDEV) return false;
   fail_call(fmt::format("exchange {} with", path_of(a)), b, errno);
 }
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "os/calls.h"
 #include "os/failure.h"
+#include "os/size_signal.h"
 #include "os/stat.h"
 #include "os/write_progress.h"
 
@@ -90,6 +91,12 @@ std::optional<File> File::reopen() const {
   return File(fd, name_);
 }
 
+File File::duplicate() const {
+  const int fd = uninterrupted([&] { return calls().duplicate(fd_); });
+  if (fd < 0) fail_call("open a second time", name_, errno);
+  return File(fd, name_);
+}
+
 bool File::is_cached(std::span<const std::uint64_t> offsets) const {
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   for (const auto offset : offsets) {
@@ -106,6 +113,7 @@ bool File::is_cached(std::span<const std::uint64_t> offsets) const {
 }
 
 void File::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  const NoSizeSignal no_signal;
   WriteProgress progress(*this, offset, bytes);
   while (!progress.is_whole()) {
     const auto rest = progress.rest();
@@ -134,6 +142,7 @@ void File::finish_write_back(std::uint64_t offset, std::uint64_t nbytes) const {
 
 bool File::reserve(std::uint64_t nbytes) const {
   if (nbytes == 0) return true;  // the call refuses 0
+  const NoSizeSignal no_signal;
   if (uninterrupted([&] { return calls().fallocate(fd_, 0, 0, static_cast<off_t>(nbytes)); }) ==
       0) {
     return true;
@@ -143,6 +152,7 @@ bool File::reserve(std::uint64_t nbytes) const {
 }
 
 void File::resize(std::uint64_t nbytes) const {
+  const NoSizeSignal no_signal;
   if (uninterrupted([&] { return calls().ftruncate(fd_, static_cast<off_t>(nbytes)); }) != 0) {
     fail_call(fmt::format("set to {} bytes", nbytes), name_, errno);
   }

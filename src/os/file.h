@@ -58,6 +58,8 @@ class File {
   /// reads ahead for each handle by itself. Nothing where the system has no
   /// /proc.
   std::optional<File> reopen() const;
+  /// A second descriptor of this handle: they share its locks.
+  File duplicate() const;
   /// True when the page cache holds the page at each of `offsets` (below the
   /// file's end). Reads nothing. The kernel answers strangers of a file with
   /// true, whatever there is.
@@ -103,9 +105,11 @@ class Directory {
   /// for direct I/O: writes then take memory, offsets and lengths in multiples
   /// of 4096, and the file begins with a page of zeros that proves it. Nothing
   /// when the file system refuses direct I/O.
-  std::optional<File> create(const std::string& name, bool direct = false) const;
+  /// `mode` is narrowed by the process's mask.
+  std::optional<File> create(const std::string& name, bool direct = false,
+                             unsigned mode = 0666) const;
   File open_file(const std::string& name) const;
-  Directory make_directory(const std::string& name) const;
+  Directory make_directory(const std::string& name, unsigned mode = 0777) const;
   Directory open_directory(const std::string& name, bool follow_links = false) const;
   /// All names but "." and "..", sorted.
   std::vector<std::string> list() const;
@@ -113,7 +117,15 @@ class Directory {
   std::optional<FileInfo> find(const std::string& name) const;
   bool exists(const std::string& name) const { return find(name).has_value(); }
   void rename(const std::string& from, const std::string& to) const;
-  /// Swaps two names at once; false when the file system cannot.
+  /// The same; false when `from` cannot be renamed in place, as a folder in a
+  /// lower layer of an overlay, which can only be copied and removed.
+  bool try_rename(const std::string& from, const std::string& to) const;
+  /// Renames to a name that must be free; false when it is not, and then nothing
+  /// was changed. A file system that cannot rename so takes a link instead; one
+  /// that cannot link either is asked for the name just before.
+  bool rename_to_new(const std::string& from, const std::string& to) const;
+  /// Swaps two names at once; false when the file system cannot, or cannot
+  /// rename one of the two (a folder in a lower layer of an overlay).
   bool exchange(const std::string& a, const std::string& b) const;
   void remove_file(const std::string& name) const;
   /// Removes a directory and all below it, without following links.

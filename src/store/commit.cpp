@@ -25,10 +25,13 @@ void require_step_number(std::int64_t step) {
   if (step < 0) fail(ErrorCode::invalid, "step {} cannot be saved: steps begin at 0", step);
 }
 
-void require_absent(const os::Directory& directory, std::int64_t step) {
-  if (!directory.exists(step_name(step))) return;
+[[noreturn]] void fail_exists(const os::Directory& directory, std::int64_t step) {
   fail(ErrorCode::invalid, "step {} is there already: {}/{}; only with overwrite is it replaced",
        step, directory.name(), step_name(step));
+}
+
+void require_absent(const os::Directory& directory, std::int64_t step) {
+  if (directory.exists(step_name(step))) fail_exists(directory, step);
 }
 
 void write_small_file(const os::Directory& directory, const std::string& name,
@@ -45,24 +48,28 @@ class Attempt {
  public:
   Attempt(const os::Directory& directory, std::int64_t step)
       : directory_(directory),
+        step_(step),
         name_(step_name(step)),
         temporary_(marked_name(name_, kTemporary)),
-        aside_(marked_name(name_, kSetAside)) {}
+        aside_(marked_name(name_, kSetAside)),
+        successor_(marked_name(name_, kSuccessor)) {}
 
-  os::Directory make_temporary() const { return directory_.make_directory(temporary_); }
+  os::Directory make_temporary() const {
+    // What replaces a step is at no moment open to more people than the step was.
+    const auto replaced = directory_.find(name_);
+    const unsigned mode = replaced ? (replaced->mode & 0777) | 0700 : 0777;
+    return directory_.make_directory(temporary_, mode);
+  }
 
   /// Step 6.
-  void put_in_place() {
-    if (!directory_.exists(name_)) {
-      directory_.rename(temporary_, name_);
+  void put_in_place(bool may_replace) {
+    if (may_replace && directory_.exists(name_)) return replace();
+    if (directory_.rename_to_new(temporary_, name_)) {
       place_ = Place::renamed;
-    } else if (directory_.exchange(temporary_, name_)) {
-      place_ = Place::exchanged;
+    } else if (may_replace) {
+      replace();  // it appeared just now
     } else {
-      directory_.rename(name_, aside_);
-      place_ = Place::old_is_aside;
-      directory_.rename(temporary_, name_);
-      place_ = Place::both_renamed;
+      fail_exists(directory_, step_);
     }
   }
 
@@ -82,6 +89,8 @@ class Attempt {
         case Place::exchanged: directory_.exchange(name_, temporary_); break;
         case Place::both_renamed: directory_.rename(name_, temporary_); [[fallthrough]];
         case Place::old_is_aside: directory_.rename(aside_, name_); break;
+        case Place::successor: directory_.rename(successor_, temporary_); break;
+        case Place::old_is_removed: break;
       }
     } catch (const std::exception&) {
       // Both steps are whole under some name; the next clearing sorts them out.
@@ -92,12 +101,45 @@ class Attempt {
   }
 
  private:
-  enum class Place { nowhere, renamed, exchanged, old_is_aside, both_renamed };
+  enum class Place {
+    nowhere,
+    renamed,
+    exchanged,
+    old_is_aside,
+    both_renamed,
+    successor,
+    old_is_removed  ///< no way back: the next clearing completes it
+  };
+
+  void replace() {
+    if (directory_.exchange(temporary_, name_)) {
+      place_ = Place::exchanged;
+    } else if (directory_.try_rename(name_, aside_)) {
+      place_ = Place::old_is_aside;
+      directory_.rename(temporary_, name_);
+      place_ = Place::both_renamed;
+    } else {
+      replace_by_removal();
+    }
+  }
+
+  /// For a step that cannot be renamed. The new one is whole and on disk under
+  /// the name of a successor before the old one goes.
+  void replace_by_removal() {
+    directory_.rename(temporary_, successor_);
+    place_ = Place::successor;
+    directory_.sync();
+    place_ = Place::old_is_removed;
+    directory_.remove_tree(name_);
+    directory_.rename(successor_, name_);
+  }
 
   const os::Directory& directory_;
+  const std::int64_t step_;
   const std::string name_;
   const std::string temporary_;
   const std::string aside_;
+  const std::string successor_;
   Place place_ = Place::nowhere;
 };
 
@@ -133,7 +175,7 @@ Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
     // 5. fsync of the folder.
     const bool has_folder_sync = folder.sync();
     // 6. rename.
-    attempt.put_in_place();
+    attempt.put_in_place(options.overwrite);
     // 7. fsync of the parent.
     if (!directory.sync() || !has_folder_sync) {
       written.writer += ", folders not synced (the file system cannot)";

@@ -44,9 +44,13 @@ Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
 /// at once.
 void require_new_step(const std::filesystem::path& directory, std::int64_t step);
 
+enum class Existing { replace, refuse };
+
 /// Writes one file with the same care: temporary beside it, fsync, rename,
-/// fsync of the parent. Replaces atomically.
+/// fsync of the parent. Replaces atomically; or, with `refuse`, throws
+/// Error(invalid) for a name that is taken at any moment until then.
 Written commit_file(const std::filesystem::path& path, ShardSource& source, Writer& writer,
+                    Existing existing = Existing::replace,
                     std::atomic<std::uint64_t>* done = nullptr);
 
 }  // namespace understudy::store

@@ -21,9 +21,14 @@ struct Target {
   std::optional<os::FileInfo> existing;
 };
 
-/// Where the file goes: at the end of `path`'s links, as a plain write would.
-Target find_target(const std::filesystem::path& path) {
-  const std::filesystem::path end = os::follow_links(path);
+[[noreturn]] void fail_exists(const std::filesystem::path& path) {
+  fail(ErrorCode::invalid, "{} exists and is not replaced", path.native());
+}
+
+/// Where the file goes: at the end of `path`'s links, as a plain write would,
+/// but when nothing may be replaced: then a link has the name.
+Target find_target(const std::filesystem::path& path, Existing existing) {
+  const auto end = existing == Existing::replace ? os::follow_links(path) : path;
   const std::string name = end.filename();
   if (name.empty() || name == "." || name == "..") {
     fail(ErrorCode::invalid, "\"{}\" is not the name of a file", path.native());
@@ -31,6 +36,7 @@ Target find_target(const std::filesystem::path& path) {
   const auto parent = end.parent_path();
   Target target{os::Directory::open(parent.empty() ? "." : parent), name, {}};
   target.existing = target.directory.find(name);
+  if (target.existing && existing == Existing::refuse) fail_exists(path);
   if (target.existing && target.existing->type == os::FileInfo::Type::directory) {
     fail(ErrorCode::invalid, "{} is a folder; a file cannot take its place", path.native());
   }
@@ -81,23 +87,23 @@ class Temporary {
 
   const std::string& name() const noexcept { return name_; }
 
-  void created(const std::optional<os::FileInfo>& replaced) {
+  void created(const os::File& file, const std::optional<os::FileInfo>& replaced) {
     is_there_ = true;
-    try {
-      file_ = directory_.open_file(name_);
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::not_found) throw Removed{};
-      throw;
-    }
+    file_ = file.duplicate();
     // Between its creation and now it had no lock.
     if (os::lock_open_file(file_) == os::FileLock::held || !has_its_name()) throw Removed{};
-    // What replaces a file is not open to more people than the file was.
     if (replaced && replaced->mode != file_.info().mode) file_.set_mode(replaced->mode);
   }
 
   void rename_to(const std::string& target) {
     directory_.rename(name_, target);
     is_there_ = false;
+  }
+
+  /// False when the name is taken.
+  bool rename_to_new(const std::string& target) {
+    is_there_ = !directory_.rename_to_new(name_, target);
+    return !is_there_;
   }
 
  private:
@@ -113,19 +119,28 @@ class Temporary {
 };
 
 /// Steps 1 to 7, or nothing when the temporary was removed under us.
-std::optional<Written> try_commit(const Target& target, ShardSource& source, Writer& writer,
+std::optional<Written> try_commit(const Target& target, const std::filesystem::path& path,
+                                  ShardSource& source, Writer& writer, Existing existing,
                                   std::atomic<std::uint64_t>* done) {
   Temporary temporary(target.directory, target.name);
+  NewFile how;
+  how.created = [&](const os::File& file) { temporary.created(file, target.existing); };
+  // What replaces a file is at no moment open to more people than the file was;
+  // its mode is set once it is ours.
+  if (target.existing) how.mode = target.existing->mode & 0600;
   Written written;
   try {
     // 1. reserve, 2. write, 3. fsync.
-    written = writer.write(target.directory, temporary.name(), source, done,
-                           [&] { temporary.created(target.existing); });
+    written = writer.write(target.directory, temporary.name(), source, done, how);
   } catch (const Removed&) {
     return {};
   }
   // 4. and 5. are a step's. 6. rename.
-  temporary.rename_to(target.name);
+  if (existing == Existing::replace) {
+    temporary.rename_to(target.name);
+  } else if (!temporary.rename_to_new(target.name)) {
+    fail_exists(path);
+  }
   // 7. fsync of the parent.
   if (!target.directory.sync()) {
     written.writer += ", folder not synced (the file system cannot)";
@@ -136,13 +151,13 @@ std::optional<Written> try_commit(const Target& target, ShardSource& source, Wri
 }  // namespace
 
 Written commit_file(const std::filesystem::path& path, ShardSource& source, Writer& writer,
-                    std::atomic<std::uint64_t>* done) {
-  const Target target = find_target(path);
+                    Existing existing, std::atomic<std::uint64_t>* done) {
+  const Target target = find_target(path, existing);
   clear_temporaries(target.directory, target.name);
   // Each turn lost is another save of this file that began just now.
   constexpr int kTurns = 8;
   for (int turn = 0; turn < kTurns; ++turn) {
-    if (auto written = try_commit(target, source, writer, done)) return *written;
+    if (auto written = try_commit(target, path, source, writer, existing, done)) return *written;
   }
   fail(ErrorCode::busy, "{} is being saved by others at the same time", path.native());
 }

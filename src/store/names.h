@@ -11,6 +11,7 @@ namespace understudy::store {
 inline constexpr std::string_view kLockName = ".understudy.lock";
 inline constexpr std::string_view kTemporary = ".tmp-";  ///< being written, or exchanged away
 inline constexpr std::string_view kSetAside = ".old-";   ///< renamed away by an overwrite
+inline constexpr std::string_view kSuccessor = ".new-";  ///< whole; takes its step's place
 inline constexpr std::string_view kDoomed = ".del-";     ///< renamed away by retention
 
 /// `base`, `mark` and eight random hex digits: "step-7.tmp-0123abcd".

@@ -58,7 +58,7 @@ void write_header(const os::File& file, std::span<const std::byte> header, Scrat
 struct Writer::State {
   explicit State(const WriterOptions& options) : options(options), pace(options.max_rate) {}
 
-  Output open_output(const os::Directory& directory, const std::string& name);
+  Output open_output(const os::Directory& directory, const std::string& name, unsigned mode = 0666);
   BlockWriter* ring();
   BlockWriter* threads();
 
@@ -88,7 +88,8 @@ BlockWriter* Writer::State::threads() {
   return thread_writer.get();
 }
 
-Output Writer::State::open_output(const os::Directory& directory, const std::string& name) {
+Output Writer::State::open_output(const os::Directory& directory, const std::string& name,
+                                  unsigned mode) {
   const WriterChoice choice = options.choice;
   const auto refuse = [&](const std::string& why) {
     fail(ErrorCode::unsupported, "the writer '{}' cannot write to {}: {}", name_of(choice),
@@ -96,7 +97,7 @@ Output Writer::State::open_output(const os::Directory& directory, const std::str
   };
   if (choice == WriterChoice::io_uring && !ring()) refuse(ring_refusal);
   if (choice != WriterChoice::buffered) {
-    if (auto file = directory.create(name, /*direct=*/true)) {
+    if (auto file = directory.create(name, /*direct=*/true, mode)) {
       if (choice == WriterChoice::threads) return {std::move(*file), threads(), "threads"};
       if (BlockWriter* writer = ring()) return {std::move(*file), writer, "io_uring"};
       return {std::move(*file), threads(), "threads; io_uring: " + ring_refusal};
@@ -107,7 +108,7 @@ Output Writer::State::open_output(const os::Directory& directory, const std::str
   if (choice == WriterChoice::automatic) {
     writer += std::string("; io_uring, threads: ") + kNoDirect;
   }
-  return {std::move(*directory.create(name)), threads(), std::move(writer)};
+  return {std::move(*directory.create(name, /*direct=*/false, mode)), threads(), std::move(writer)};
 }
 
 Writer::Writer(const WriterOptions& options) {
@@ -121,10 +122,10 @@ Writer::Writer(const WriterOptions& options) {
 Writer::~Writer() = default;
 
 Written Writer::write(const os::Directory& directory, const std::string& name, ShardSource& source,
-                      std::atomic<std::uint64_t>* done, const std::function<void()>& created) {
+                      std::atomic<std::uint64_t>* done, const NewFile& how) {
   const std::uint64_t nbytes = source.header_nbytes() + source.data_nbytes();
-  Output out = state_->open_output(directory, name);
-  if (created) created();
+  Output out = state_->open_output(directory, name, how.mode);
+  if (how.created) how.created(out.file);
 
   // 1. Reserve, so that a full disk is known before anything is written.
   if (!out.file.reserve(nbytes)) {

@@ -39,6 +39,13 @@ struct WriterOptions {
   std::uint64_t max_rate = 0;  ///< bytes a second, at least kMinRate; 0: no limit
 };
 
+/// How a file comes to be.
+struct NewFile {
+  unsigned mode = 0666;  ///< less the process's mask
+  /// Called when the file is there and empty.
+  std::function<void(const os::File&)> created = {};
+};
+
 /// Writes files. Holds its threads and its scratch memory between calls. One
 /// call at a time.
 class Writer {
@@ -48,13 +55,11 @@ class Writer {
   ~Writer();
 
   /// Creates `name` in `directory` (it must not exist), reserves its space,
-  /// writes it, cuts it to its exact size and calls fsync. `done` counts bytes;
-  /// `created` is called when the file is there and empty. On failure the file
-  /// may be left behind: the caller removes it. Throws Error(unsupported) when
-  /// the writer that was asked for cannot write there.
+  /// writes it, cuts it to its exact size and calls fsync. `done` counts bytes.
+  /// On failure the file may be left behind: the caller removes it. Throws
+  /// Error(unsupported) when the writer that was asked for cannot write there.
   Written write(const os::Directory& directory, const std::string& name, ShardSource& source,
-                std::atomic<std::uint64_t>* done = nullptr,
-                const std::function<void()>& created = {});
+                std::atomic<std::uint64_t>* done = nullptr, const NewFile& how = {});
 
  private:
   friend std::string name_writer(const os::Directory&, const WriterOptions&);

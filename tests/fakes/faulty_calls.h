@@ -137,8 +137,9 @@ template <auto Member>
 auto faulty(const char* name) {
   const std::string_view text = name;
   FaultyCall<Member>::name = name;
-  FaultyCall<Member>::is_open = text.starts_with("open") || text == "memfd_create" ||
-                                text == "userfaultfd" || text == "eventfd";
+  FaultyCall<Member>::is_open = text.starts_with("open") || text == "duplicate" ||
+                                text == "memfd_create" || text == "userfaultfd" ||
+                                text == "eventfd";
   FaultyCall<Member>::is_release = text.starts_with("close") || text == "munmap";
   return &FaultyCall<Member>::call;
 }
@@ -148,6 +149,7 @@ inline const os::Calls& faulty_table() {
   static const Calls table = {
       .open = faulty<&Calls::open>("open"),
       .openat = faulty<&Calls::openat>("openat"),
+      .duplicate = faulty<&Calls::duplicate>("duplicate"),
       .close = faulty<&Calls::close>("close"),
       .pread = faulty<&Calls::pread>("pread"),
       .pwrite = faulty<&Calls::pwrite>("pwrite"),
@@ -163,6 +165,7 @@ inline const os::Calls& faulty_table() {
       .mkdirat = faulty<&Calls::mkdirat>("mkdirat"),
       .renameat = faulty<&Calls::renameat>("renameat"),
       .renameat2 = faulty<&Calls::renameat2>("renameat2"),
+      .linkat = faulty<&Calls::linkat>("linkat"),
       .unlinkat = faulty<&Calls::unlinkat>("unlinkat"),
       .lock = faulty<&Calls::lock>("lock"),
       .flock = faulty<&Calls::flock>("flock"),

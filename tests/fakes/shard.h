@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -88,5 +89,27 @@ class Shard final : public store::ShardSource {
 inline Shard small_shard(unsigned seed) {
   return Shard({{"w", pattern(1000, seed)}, {"b", pattern(37, seed + 1)}});
 }
+
+/// A small shard during whose writing something happens.
+class EventfulShard final : public store::ShardSource {
+ public:
+  EventfulShard(unsigned seed, std::function<void()> event)
+      : shard_(small_shard(seed)), event_(std::move(event)) {}
+
+  std::uint64_t header_nbytes() const override { return shard_.header_nbytes(); }
+  std::uint64_t data_nbytes() const override { return shard_.data_nbytes(); }
+  std::span<const std::byte> block(std::uint64_t index, std::span<std::byte> scratch) override {
+    event_();
+    return shard_.block(index, scratch);
+  }
+  std::vector<std::byte> seal(std::span<const std::uint64_t> checksums,
+                              std::string& digest) override {
+    return shard_.seal(checksums, digest);
+  }
+
+ private:
+  Shard shard_;
+  const std::function<void()> event_;
+};
 
 }  // namespace understudy::fakes

@@ -1,12 +1,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "fakes/child.h"
 #include "fakes/expect_error.h"
 #include "fakes/states.h"
+#include "os/calls.h"
 #include "understudy/inspect.h"
 
 namespace understudy {
@@ -117,6 +121,41 @@ TEST_F(ExportTest, ReplacesNothing) {
   expect_error(ErrorCode::invalid, "exists",
                [&] { export_state(state_, out_, {.hugging_face = true}); });
   EXPECT_EQ(fs::file_size(out_), 4u);
+}
+
+TEST_F(ExportTest, ReplacesNothingThatAppearsMeanwhile) {
+  save(training_state(4));
+  static fs::path appears;
+  appears = out_;
+  os::Calls table = os::system_calls();
+  table.fsync = [](int fd) {
+    if (!fs::exists(appears)) fakes::write_text(appears, "somebody's");
+    return ::fsync(fd);
+  };
+  for (const bool is_folder : {false, true}) {
+    const os::ReplaceCalls replaced(table);
+    expect_error(ErrorCode::invalid, "exists",
+                 [&] { export_state(state_, out_, {.hugging_face = is_folder}); });
+    EXPECT_EQ(fakes::read_text(out_), "somebody's");
+    fs::remove(out_);
+    EXPECT_THAT(names_in_folder(), ElementsAre("state.safetensors"));
+  }
+}
+
+TEST_F(ExportTest, ALimitOnTheSizeOfFilesIsAnError) {
+  save(training_state(4));
+  for (const bool is_folder : {false, true}) {
+    EXPECT_EQ(fakes::in_child([&] {
+                signal(SIGXFSZ, SIG_DFL);  // which ends a process
+                const rlimit limit{4096, 4096};
+                if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return 1;
+                expect_error(ErrorCode::no_space, "File too large",
+                             [&] { export_state(state_, out_, {.hugging_face = is_folder}); });
+                return HasFailure() ? 2 : 0;
+              }),
+              0);
+    EXPECT_THAT(names_in_folder(), ElementsAre("state.safetensors"));
+  }
 }
 
 TEST_F(ExportTest, AFailureLeavesNothingBehind) {

@@ -97,6 +97,76 @@ TEST_F(CommitFile, KeepsTheModeOfWhatItReplaces) {
   EXPECT_EQ(fs::status(folder_ / "g").permissions(), fs::perms(0640));
 }
 
+TEST_F(CommitFile, IsAtNoMomentOpenToMorePeopleThanWhatItReplaces) {
+  const mode_t mask = umask(0);
+  for (const unsigned mode : {0600u, 0400u, 0000u, 0640u}) {
+    fakes::write_text(folder_ / "f", "old");
+    fs::permissions(folder_ / "f", fs::perms(mode));
+    static unsigned widest;  // of the temporary, from its creation on
+    widest = 0;
+    static const auto look = [](int fd) {
+      struct stat found;
+      if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) widest |= found.st_mode & 0777;
+    };
+    os::Calls table = os::system_calls();
+    table.openat = [](int at, const char* path, int flags, mode_t creation) {
+      const int fd = ::openat(at, path, flags, creation);
+      if (fd >= 0 && (flags & O_CREAT)) look(fd);
+      return fd;
+    };
+    table.pwrite = [](int fd, const void* bytes, std::size_t nbytes, off_t offset) {
+      look(fd);
+      return ::pwrite(fd, bytes, nbytes, offset);
+    };
+    const os::ReplaceCalls replaced(table);
+    commit(folder_ / "f", 2);
+    EXPECT_EQ(widest & ~mode, 0u) << std::oct << widest << " where " << mode << " was";
+    EXPECT_EQ(fs::status(folder_ / "f").permissions(), fs::perms(mode));
+    fs::remove(folder_ / "f");
+  }
+  umask(mask);
+}
+
+TEST_F(CommitFile, ReplacesNothingWhenToldNotTo) {
+  fakes::write_text(folder_ / "f", "old");
+  fs::create_symlink("nowhere", folder_ / "link");
+  Writer writer({.threads = 1});
+  fakes::Shard shard = fakes::small_shard(1);
+  for (const char* name : {"f", "link"}) {
+    expect_error(ErrorCode::invalid, "exists and is not replaced",
+                 [&] { commit_file(folder_ / name, shard, writer, Existing::refuse); });
+  }
+  EXPECT_EQ(fakes::read_text(folder_ / "f"), "old");
+  EXPECT_THAT(names(), ElementsAre("f", "link"));
+}
+
+TEST_F(CommitFile, ReplacesNothingThatAppearsMeanwhileWhenToldNotTo) {
+  os::Calls links = os::system_calls();
+  links.renameat2 = [](int, const char*, int, const char*, unsigned) {
+    errno = EINVAL;
+    return -1;
+  };
+  os::Calls neither = links;
+  neither.linkat = [](int, const char*, int, const char*, int) {
+    errno = EPERM;
+    return -1;
+  };
+  for (const os::Calls& table : {os::system_calls(), links, neither}) {
+    const os::ReplaceCalls replaced(table);
+    Writer writer({.threads = 1});
+    fakes::EventfulShard shard(1, [&] { fakes::write_text(folder_ / "f", "somebody's"); });
+    expect_error(ErrorCode::invalid, "exists and is not replaced",
+                 [&] { commit_file(folder_ / "f", shard, writer, Existing::refuse); });
+    EXPECT_EQ(fakes::read_text(folder_ / "f"), "somebody's");
+    EXPECT_THAT(names(), ElementsAre("f"));
+    fakes::Shard quiet = fakes::small_shard(2);
+    commit_file(folder_ / "g", quiet, writer, Existing::refuse);
+    expect_file(folder_ / "g", 2);
+    fs::remove(folder_ / "f");
+    fs::remove(folder_ / "g");
+  }
+}
+
 TEST_F(CommitFile, RefusesWhatIsNoFile) {
   fs::create_directory(folder_ / "d");
   ASSERT_EQ(mkfifo((folder_ / "pipe").c_str(), 0600), 0);

@@ -19,8 +19,6 @@ using fakes::FaultyCalls;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-const CommitOptions kOverwrite{.overwrite = true, .keep = {}};
-
 TEST(Commit, MakesAStepThatIsWhole) {
   RunFolder run;
   const Committed committed = run.commit(7, 1);
@@ -63,7 +61,7 @@ TEST(Commit, FollowsItsNumbers) {
   for (const std::string& call : counting.log()) {
     if (call == "fallocate") order += "1 ";
     if (call == "fsync") order += "s ";
-    if (call == "renameat") order += "6 ";
+    if (call == "renameat2") order += "6 ";
   }
   // 1. reserve; 3. fsync of the shard, 4. of the manifest, 5. of the folder;
   // 6. rename; 7. fsync of the parent.
@@ -92,48 +90,6 @@ TEST(Commit, MissingFolderIsNotFound) {
   RunFolder run;
   expect_error(ErrorCode::not_found, "none", [&] { lock_folder(run / "none"); });
   expect_error(ErrorCode::not_found, "none", [&] { look_at_steps(run / "none"); });
-}
-
-TEST(Commit, OverwriteReplacesTheStep) {
-  RunFolder run;
-  run.commit(3, 1);
-  run.commit(4, 2);
-  run.commit(3, 9, kOverwrite);
-  run.commit(5, 5, kOverwrite);  // nothing there to replace
-  run.expect_step(3, 9);
-  run.expect_step(4, 2);
-  EXPECT_THAT(run.names(), ElementsAre("step-3", "step-4", "step-5"));
-}
-
-TEST(Commit, OverwriteNeverLeavesTheNameEmpty) {
-  RunFolder run;
-  run.commit(3, 1);
-  const FaultyCalls counting({});
-  run.commit(3, 2, kOverwrite);
-  const auto log = counting.log();
-  EXPECT_EQ(std::ranges::count(log, "renameat2"), 1);
-  EXPECT_EQ(std::ranges::count(log, "renameat"), 0);
-}
-
-TEST(Commit, OverwriteWithoutExchangeRenamesTwice) {
-  RunFolder run;
-  run.commit(3, 1);
-  {
-    const FaultyCalls faults({.mode = FaultMode::fail, .error = EINVAL, .call = "renameat2"});
-    run.commit(3, 2, kOverwrite);
-    EXPECT_TRUE(faults.was_reached());
-  }
-  run.expect_step(3, 2);
-  EXPECT_THAT(run.names(), ElementsAre("step-3"));
-}
-
-TEST(Commit, OverwriteReplacesADamagedStep) {
-  RunFolder run;
-  run.commit(3, 1);
-  fs::remove(run / "step-3/checkpoint.json");
-  expect_error(ErrorCode::invalid, "step 3", [&] { run.commit(3, 2); });
-  run.commit(3, 2, kOverwrite);
-  run.expect_step(3, 2);
 }
 
 TEST(Commit, SaysWhenFoldersCannotBeSynced) {

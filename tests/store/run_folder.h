@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -37,6 +38,15 @@ class RunFolder {
     return commit_step(*lock, step, shard, "null", writer, options);
   }
 
+  /// The same; `event` happens while the shard is written.
+  Committed commit_during(std::int64_t step, unsigned seed, const CommitOptions& options,
+                          std::function<void()> event) {
+    const auto lock = lock_folder(path_);
+    Writer writer({.threads = 1, .choice = choice_});
+    fakes::EventfulShard shard(seed, std::move(event));
+    return commit_step(*lock, step, shard, "null", writer, options);
+  }
+
   /// Complete steps as listed.
   std::vector<std::int64_t> steps() const {
     std::vector<std::int64_t> steps;
@@ -61,11 +71,15 @@ class RunFolder {
     EXPECT_EQ(found.step, step);
     const FileCheck check = verify_step(found.path);
     EXPECT_TRUE(check.damage.empty()) << check.damage[0].what;
-    const ShardReader reader = open_step(found);
+    EXPECT_TRUE(has_bytes(step, seed)) << "another seed's bytes";
+  }
+
+  /// The step, which must be complete, is that of `seed`.
+  bool has_bytes(std::int64_t step, unsigned seed) const {
+    const ShardReader reader = open_step(look_at_step(path_ / step_name(step)));
     std::vector<std::byte> bytes(reader.block_nbytes(0));
     reader.read_block(0, bytes);
-    const fakes::Shard wanted = fakes::small_shard(seed);
-    EXPECT_TRUE(std::ranges::equal(bytes, wanted.data())) << "another seed's bytes";
+    return std::ranges::equal(bytes, fakes::small_shard(seed).data());
   }
 
  private:
