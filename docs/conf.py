@@ -16,17 +16,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 project = "Understudy"
 author = "the Understudy authors"
-release = re.search(  # type: ignore[union-attr]
+release = re.search(
     r'kVersion = "([^"]+)"', (ROOT / "include/understudy/version.h").read_text("utf-8")
 )[1]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "breathe"]
 exclude_patterns = ["_static"]
+default_role = "code"
 highlight_language = "none"  # indented blocks are terminals and layouts
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # as GitHub makes them, because the pages are read there too
 
-autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 autoclass_content = "both"
 autodoc_default_options = {"members": True}

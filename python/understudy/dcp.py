@@ -82,7 +82,12 @@ class AsyncStager(staging.AsyncStager):
     def stage(self, state_dict: dict[str, Any]) -> Future[dict[str, Any]] | dict[str, Any]:
         """A copy of `state_dict` in host memory: the same containers, and tensors, DTensors and
         ShardedTensors on the CPU. An error says where in the state it happened; the stager can be
-        used on."""
+        used on.
+
+        state_dict: what ``async_save`` was given.
+        raises Error: busy when all images are leased and `when_busy` is ``"error"``, no_space when
+            there is no memory for a copy.
+        """
         if not self._future:
             return self._stage(state_dict)
         future: Future[dict[str, Any]] = Future()

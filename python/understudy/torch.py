@@ -25,6 +25,7 @@ class RngState:
     """
 
     def state_dict(self) -> dict[str, Any]:
+        """The states of the generators, by the names of their owners."""
         version, words, gauss_next = random.getstate()
         state: dict[str, Any] = {
             "python": {
@@ -44,7 +45,11 @@ class RngState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set the generators. Those of CUDA go by their index: where the number of devices is
-        another than at the save, the others stay as they are, with a warning."""
+        another than at the save, the others stay as they are, with a warning.
+
+        state: what `state_dict` returned.
+        raises ValueError: when it is not the state of an RngState.
+        """
         if not isinstance(state, dict) or "python" not in state:
             raise ValueError("this is not the state of an RngState: it has no key 'python'")
         python = state["python"]
@@ -124,7 +129,11 @@ class StateDictStager:
 
     def stage(self, state_dict: Any, non_blocking: bool = False) -> Any:
         """A copy of `state_dict` in host memory. With `non_blocking` copies from other devices
-        may still run when it returns: synchronise before the result is read."""
+        may still run when it returns: synchronise before the result is read.
+
+        state_dict: any object that ``copy.deepcopy`` takes.
+        non_blocking: do not wait for copies from other devices.
+        """
         return self.deepcopy_with_tensor_offload(state_dict, None, [], non_blocking)
 
     def deepcopy_with_tensor_offload(
@@ -134,7 +143,12 @@ class StateDictStager:
         _nil: Any = [],  # noqa: B006
         non_blocking: bool = False,
     ) -> Any:
-        """`copy.deepcopy` with staged tensors. A ``__deepcopy__`` may call it with its memo."""
+        """`copy.deepcopy` with staged tensors. A ``__deepcopy__`` may call it with its memo.
+
+        x: what to copy.
+        memo: the dict of a copy that is under way; None begins one.
+        non_blocking: as for `stage`.
+        """
         with self._inference_mode(False), self._no_grad():
             return self._stager.stage(x, memo, _nil, non_blocking)
 

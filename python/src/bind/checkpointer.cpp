@@ -9,6 +9,7 @@
 #include <set>
 
 #include "bind/bindings.h"
+#include "bind/docs.h"
 #include "bind/options.h"
 #include "build/assign.h"
 #include "build/build.h"
@@ -249,8 +250,8 @@ class PyCheckpointer {
 
 void bind_results(nb::module_& m) {
   nb::class_<PyCheckpoint>(m, "Checkpoint", "A step that has been read.")
-      .def_ro("step", &PyCheckpoint::step)
-      .def_ro("state", &PyCheckpoint::state)
+      .def_ro("step", &PyCheckpoint::step, "Its number.")
+      .def_ro("state", &PyCheckpoint::state, "The state, over new memory.")
       .def_ro("metadata", &PyCheckpoint::metadata, "What save() was given, or None.")
       .def_ro("source", &PyCheckpoint::source, "'disk' or 'memory'.")
       .def_ro("reader", &PyCheckpoint::reader, "How its bytes were read, and why so.")
@@ -258,7 +259,7 @@ void bind_results(nb::module_& m) {
         return fmt::format("Checkpoint(step={}, source='{}')", c.step, c.source);
       });
   nb::class_<Resumed>(m, "Resumed", "What the last resume did.")
-      .def_ro("step", &Resumed::step)
+      .def_ro("step", &Resumed::step, "What was resumed.")
       .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
       .def_ro("reader", &Resumed::reader, "How its bytes were read, and why so.")
       .def_ro("skipped", &Resumed::skipped, "Newer steps that were damaged, each with the reason.")
@@ -273,8 +274,7 @@ void bind_results(nb::module_& m) {
 
 void bind_checkpointer(nb::module_& m) {
   bind_results(m);
-  nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(),
-                             "One directory of steps: save, restore, resume, retention.")
+  nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(), docs::kCheckpointer)
       .def(
           "__init__",
           [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
@@ -299,42 +299,22 @@ void bind_checkpointer(nb::module_& m) {
           nb::arg("memory") = "auto", nb::arg("survive") = false, nb::arg("capture") = "auto",
           nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
           nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
-          nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none(),
-          "writer: how steps are written: 'auto' (the best that the folder takes), 'io_uring',\n"
-          "'threads' (both past the page cache) or 'buffered' (through it). Ticket.metrics() "
-          "names\n"
-          "the one that wrote, and why no better one.\n\n"
-          "max_write_rate: bytes a second that are written at most, 1 MiB or more; None: no limit.")
+          nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none())
       .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),
            nb::kw_only(), nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
-           nb::arg("urgent") = false,
-           "Capture a state, then persist it in the background. The ticket's result is the step's "
-           "path.\n\n"
-           "Saves queue in order. An urgent one goes first and drops those that have not begun: "
-           "their\n"
-           "tickets fail with Error (busy), and no later call raises that again.")
-      .def("prewarm", &PyCheckpointer::prewarm, nb::arg("state").none(),
-           "Make all images ready for states like this one, in the background, as Stager.prewarm.")
+           nb::arg("urgent") = false, docs::kSave)
+      .def("prewarm", &PyCheckpointer::prewarm, nb::arg("state").none(), docs::kCheckpointerPrewarm)
       .def("restore", &PyCheckpointer::restore, nb::arg("step") = nb::none(), nb::kw_only(),
-           nb::arg("names") = nb::none(), nb::arg("source") = "auto",
-           "Read a step (the newest) into new tensors.")
+           nb::arg("names") = nb::none(), nb::arg("source") = "auto", docs::kRestore)
       .def("resume", &PyCheckpointer::resume, nb::arg("state").none(), nb::kw_only(),
            nb::arg("step") = nb::none(), nb::arg("on_damage") = "error",
-           nb::arg("discard_newer") = false,
-           "Read the newest step into the caller's own tensors and objects. None when there is "
-           "none.\n\n"
-           "discard_newer: give up the steps above the one that is resumed, durably, so that a "
-           "later\n"
-           "resume does not return to them.")
+           nb::arg("discard_newer") = false, docs::kResume)
       .def_prop_ro("resumed", &PyCheckpointer::resumed, "What the last resume did, or None.")
       .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")
       .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
-      .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(),
-           "Wait for all saves and raise the first failure that nobody has seen. False when the "
-           "time\n"
-           "ran out first.")
-      .def("close", &PyCheckpointer::close, "Wait as wait() does, then end. Safe to call again.")
-      .def_prop_ro("directory", &PyCheckpointer::directory)
+      .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(), docs::kWaitAll)
+      .def("close", &PyCheckpointer::close, docs::kCloseCheckpointer)
+      .def_prop_ro("directory", &PyCheckpointer::directory, "The folder of the run.")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyCheckpointer& self, nb::args) { self.close(); });
   // The interpreter calls it before it takes modules and threads apart.

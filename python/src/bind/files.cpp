@@ -2,6 +2,7 @@
 #include <nanobind/stl/string.h>
 
 #include "bind/bindings.h"
+#include "bind/docs.h"
 #include "bind/options.h"
 #include "build/build.h"
 #include "core/refs.h"
@@ -36,20 +37,12 @@ nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, 
 }  // namespace
 
 void bind_files(nb::module_& m) {
-  m.def(
-      "save_file", &save, nb::arg("state").none(), nb::arg("path"), nb::kw_only(),
-      nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false, nb::arg("writer") = "auto",
-      "Write a state to one safetensors file, replacing it atomically. Durable when it returns.\n\n"
-      "Streams: needs a few MiB beside the state. No thread may write the state meanwhile.\n"
-      "writer: as for Checkpointer.");
-  m.def(
-      "load_file", &load, nb::arg("path"), nb::kw_only(), nb::arg("names") = nb::none(),
-      nb::arg("mmap") = false, nb::arg("verify") = true, nb::arg("allow_pickle") = false,
-      "The state of a file, aliasing and containers included; a flat dict for other people's "
-      "files.\n\n"
-      "names: exact names or prefixes ('model' takes all below it). mmap: tensors over a private\n"
-      "copy-on-write mapping of the file, which must stay as it is meanwhile. verify: check the\n"
-      "checksums of what is read.");
+  m.def("save_file", &save, nb::arg("state").none(), nb::arg("path"), nb::kw_only(),
+        nb::arg("metadata") = nb::none(), nb::arg("allow_pickle") = false,
+        nb::arg("writer") = "auto", docs::kSaveFile);
+  m.def("load_file", &load, nb::arg("path"), nb::kw_only(), nb::arg("names") = nb::none(),
+        nb::arg("mmap") = false, nb::arg("verify") = true, nb::arg("allow_pickle") = false,
+        docs::kLoadFile);
 }
 
 }  // namespace understudy::python

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "bind/bindings.h"
+#include "bind/docs.h"
 #include "bind/options.h"
 #include "bind/snapshot.h"
 #include "build/build.h"
@@ -98,23 +99,18 @@ void close_snapshot(PySnapshot& self) {
 }  // namespace
 
 void bind_stager(nb::module_& m) {
-  nb::class_<PySnapshot>(
-      m, "Snapshot", nb::is_weak_referenceable(),
-      "A sealed copy of a state in memory. Leases its image until closed and until "
-      "the last tensor of state() is gone.")
+  nb::class_<PySnapshot>(m, "Snapshot", nb::is_weak_referenceable(), docs::kSnapshot)
       .def("state", &state_of, "The captured state, over the image, without a copy.")
       .def_prop_ro(
           "nbytes", [](const PySnapshot& s) { return s.snapshot.nbytes(); },
           "Bytes of the snapshot as a file.")
       .def("save_file", &save_snapshot, nb::arg("path"), nb::kw_only(),
-           nb::arg("metadata") = nb::none(),
-           "Write it as one safetensors file; durable when it returns.")
+           nb::arg("metadata") = nb::none(), docs::kSnapshotSaveFile)
       .def("close", &close_snapshot, "End the lease. Later calls raise Error (closed).")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PySnapshot& self, nb::args) { close_snapshot(self); });
 
-  nb::class_<PyStager>(m, "Stager", nb::is_weak_referenceable(),
-                       "Makes snapshots of states; keeps its plan and its images between calls.")
+  nb::class_<PyStager>(m, "Stager", nb::is_weak_referenceable(), docs::kStager)
       .def(
           "__init__",
           [](PyStager* self, int images, const std::string& memory, const std::string& capture,
@@ -130,11 +126,8 @@ void bind_stager(nb::module_& m) {
           nb::kw_only(), nb::arg("images") = 2, nb::arg("memory") = "auto",
           nb::arg("capture") = "auto", nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
           nb::arg("threads") = nb::none())
-      .def("stage", &PyStager::stage, nb::arg("state").none(),
-           "Capture a state. What is written to it after this returns is never in the snapshot.")
-      .def("prewarm", &PyStager::prewarm, nb::arg("state").none(),
-           "Make all images ready for states like this one, in the background. The ticket's result "
-           "is\nthe bytes of memory made ready.")
+      .def("stage", &PyStager::stage, nb::arg("state").none(), docs::kStage)
+      .def("prewarm", &PyStager::prewarm, nb::arg("state").none(), docs::kStagerPrewarm)
       .def("close", &PyStager::close, "Give the images back (leased ones when their leases end).")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyStager& self, nb::args) { self.close(); });

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "bind/bindings.h"
+#include "bind/docs.h"
 #include "bind/options.h"
 #include "bind/snapshot.h"
 #include "core/errors.h"
@@ -100,17 +101,13 @@ nb::object make_ticket(Ticket<std::uint64_t> ticket) {
 
 void bind_ticket(nb::module_& m) {
   auto ticket =
-      nb::class_<PyTicket>(
-          m, "Ticket", "What you wait on. Carries the first failure; knows progress and figures.")
-          .def("wait", &PyTicket::wait, nb::arg("timeout") = nb::none(),
-               "Block until done and give the result: a Snapshot, the step's path once durable, or "
-               "bytes made ready.\n\n"
-               "Raises the failure, or Error (timeout). May be called again.")
+      nb::class_<PyTicket>(m, "Ticket", docs::kTicket)
+          .def("wait", &PyTicket::wait, nb::arg("timeout") = nb::none(), docs::kTicketWait)
           .def(
               "done", [](const PyTicket& t) { return t.base().is_done(); },
               "True when the work has ended, well or not.")
           .def("wait_captured", &PyTicket::wait_captured, nb::arg("timeout") = nb::none(),
-               "Block until the snapshot is complete. Raises the failure, or Error (timeout).")
+               docs::kWaitCaptured)
           .def(
               "is_captured", [](const PyTicket& t) { return t.base().is_captured(); },
               "True when the snapshot is complete, or the work has failed.")
@@ -121,17 +118,7 @@ void bind_ticket(nb::module_& m) {
           .def_prop_ro(
               "capture", [](const PyTicket& t) { return t.base().capture(); },
               "Which capture was used and, if it is not the best, why.")
-          .def(
-              "metrics", &metrics,
-              "Where the time went: blocked_s, waited_s, captured_s, durable_s; and nbytes, "
-              "memory, writer.\n\n"
-              "plan: 'new', 'same' (the last one, after a walk over the state) or 'again' (without "
-              "one).\n"
-              "Of the capture: at_once_nbytes were copied before the call returned; faults writes "
-              "waited for\n"
-              "a page, and had faults_nbytes copied for them.\n"
-              "newer_step: a higher step that the folder had at the call, which resume() takes "
-              "first; or None.");
+          .def("metrics", &metrics, docs::kMetrics);
   // Ticket[Snapshot] in annotations.
   ticket.attr("__class_getitem__") =
       nb::module_::import_("builtins")

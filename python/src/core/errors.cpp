@@ -78,12 +78,22 @@ void add_note(nb::python_error& error, const std::string& note) {
 void bind_errors(nb::module_& m) {
   nb::dict attributes;
   attributes["code"] = "invalid";
-  error_class = PyErr_NewExceptionWithDoc(
-      "understudy.Error",
-      "What the library raises on purpose.\n\n"
-      "``code`` is one of invalid, unsupported, not_found, corrupt, io, no_space, busy, timeout\n"
-      "and closed. The message names the file, the offset or the tensor's path.",
-      nullptr, attributes.ptr());
+  error_class = PyErr_NewExceptionWithDoc("understudy.Error",
+                                          R"(What every failure of Understudy raises.
+
+The message is one sentence: what failed, where (file, offset, path in the state) and why. Its
+``code`` is one of
+
+- ``invalid``: the argument or the call makes no sense, or the state does not fit
+- ``unsupported``: this build, machine or format version cannot do it
+- ``not_found``: there is no such step, file or name
+- ``corrupt``: the bytes are not what was written
+- ``io``: the operating system refused or failed
+- ``no_space``: disk, memory or shared memory is short
+- ``busy``: another process, or an earlier call, holds it
+- ``timeout``: the time given ran out
+- ``closed``: the handle was closed, or belongs to another process)",
+                                          nullptr, attributes.ptr());
   throw_if(error_class == nullptr);
   m.attr("Error") = nb::handle(error_class);
   nb::register_exception_translator(translate);
