@@ -48,6 +48,7 @@ PUBLIC_HEADERS = {
     "options": "base",
     "ticket": "base",
     "version": "base",
+    "waiting": "base",
     "dtype": "value",
     "tensor": "value",
     "value": "value",

@@ -14,3 +14,4 @@
 #include "understudy/ticket.h"
 #include "understudy/value.h"
 #include "understudy/version.h"
+#include "understudy/waiting.h"

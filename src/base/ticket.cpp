@@ -2,21 +2,16 @@
 
 #include <algorithm>
 
+#include "base/waiting.h"
+
 namespace understudy {
 namespace {
-
-// Beyond this a wait is a wait without limit, and the clock cannot overflow.
-constexpr double kForever = 1e9;
 
 template <class Ready>
 bool wait_until(const TicketState& state, Timeout timeout, Ready ready) {
   state.home.require("a ticket");
   std::unique_lock lock(state.mutex);
-  if (!timeout || timeout->count() > kForever) {
-    state.changed.wait(lock, ready);
-    return true;
-  }
-  return state.changed.wait_for(lock, std::max(*timeout, decltype(timeout)::value_type{0}), ready);
+  return wait_awake(lock, state.changed, ready, timeout);
 }
 
 }  // namespace

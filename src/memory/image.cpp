@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "base/waiting.h"
 
 namespace understudy::memory {
 namespace {
@@ -121,46 +122,66 @@ ImagePool::~ImagePool() {
   }
 }
 
-Lease ImagePool::lease(std::uint64_t nbytes, WhenBusy when_busy, double& waited_s) {
+ImagePool::Slot ImagePool::take_slot(WhenBusy when_busy, double& waited_s) {
   auto& s = *state_;
-  const auto size = size_for(nbytes);
   std::unique_lock lock(s.mutex);
   if (s.leased >= s.limit && !s.is_closed) {
-    if (when_busy != WhenBusy::wait) {
-      fail(ErrorCode::busy,
-           "all {} images are leased: earlier snapshots are still being written "
-           "or held",
-           s.limit);
-    }
+    if (when_busy != WhenBusy::wait) return nullptr;
     const auto began = std::chrono::steady_clock::now();
-    s.returned.wait(lock, [&] { return s.leased < s.limit || s.is_closed; });
+    wait_awake(lock, s.returned, [&] { return s.leased < s.limit || s.is_closed; });
     waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   }
   if (s.is_closed) fail(ErrorCode::closed, "the stager is closed");
-  auto image = s.take_free(size);
   ++s.leased;
   lock.unlock();
-  const auto give_back = [state = state_](std::shared_ptr<Image> back) {
-    std::lock_guard inner(state->mutex);
-    --state->leased;
-    if (back && !state->is_closed) state->free.push_back(std::move(back));
-    state->returned.notify_one();
-  };
-  try {
-    if (!image) image = s.make(size);
-  } catch (...) {
-    give_back(nullptr);
-    throw;
-  }
-  auto* const raw = image.get();
-  return Lease(raw, [give_back, home = s.home, owned = std::move(image)](Image*) mutable {
-    // Never unmapped, never locked in a forked child.
-    if (!home.is_here()) {
-      new std::shared_ptr<Image>(std::move(owned));
+  return Slot(state_.get(), [state = state_](void*) {
+    if (!state->home.is_here()) {
+      new std::shared_ptr<State>(state);  // the mutex may be held by a thread that is not here
       return;
     }
-    give_back(std::move(owned));
+    std::lock_guard inner(state->mutex);
+    --state->leased;
+    state->returned.notify_one();
   });
+}
+
+void ImagePool::fail_busy() const {
+  fail(ErrorCode::busy,
+       "all {} images are leased: earlier snapshots are still being written or held",
+       state_->limit);
+}
+
+Lease ImagePool::lease(Slot slot, std::uint64_t nbytes) {
+  auto& s = *state_;
+  const auto size = size_for(nbytes);
+  std::shared_ptr<Image> image;
+  {
+    std::lock_guard lock(s.mutex);
+    if (s.is_closed) fail(ErrorCode::closed, "the stager is closed");
+    image = s.take_free(size);
+  }
+  if (!image) image = s.make(size);
+  auto* const raw = image.get();
+  return Lease(raw,
+               [state = state_, slot = std::move(slot), owned = std::move(image)](Image*) mutable {
+                 // Never unmapped, never locked in a forked child.
+                 if (!state->home.is_here()) {
+                   new std::shared_ptr<Image>(std::move(owned));
+                   return;
+                 }
+                 {
+                   std::lock_guard inner(state->mutex);
+                   if (!state->is_closed) state->free.push_back(std::move(owned));
+                 }
+                 owned.reset();
+                 slot.reset();
+               });
+}
+
+Lease ImagePool::lease(std::uint64_t nbytes, WhenBusy when_busy, double& waited_s) {
+  auto slot = take_slot(when_busy, waited_s);
+  if (!slot) fail_busy();
+  return lease(std::move(slot), nbytes);
 }
 
 void ImagePool::prewarm(std::uint64_t nbytes, const std::function<void(std::uint64_t)>& done) {

@@ -37,6 +37,8 @@ class Image {
   /// Which layout filled it last; 0 for fresh, zeroed memory. Gaps of that
   /// layout are zero already.
   std::uint64_t layout_id = 0;
+  /// Of an image that was begun to be filled, and perhaps not to the end.
+  static constexpr std::uint64_t kUnknownLayout = ~std::uint64_t{0};
 
  private:
   Region region_;
@@ -55,8 +57,14 @@ class ImagePool {
   explicit ImagePool(int limit, Memory memory = Memory::pageable);
   ~ImagePool();
 
-  /// An image of at least `nbytes`. When all are leased: waits (adding to
-  /// `waited_s`), or throws Error(busy). Throws Error(no_space), Error(closed).
+  /// The right to one image, given back at its end. When all are leased: waits awake
+  /// (waiting.h), adding to `waited_s`; or nothing. Throws Error(closed).
+  using Slot = std::shared_ptr<void>;
+  Slot take_slot(WhenBusy when_busy, double& waited_s);
+  [[noreturn]] void fail_busy() const;
+  /// An image of at least `nbytes` for it. Throws Error(no_space), Error(closed).
+  Lease lease(Slot slot, std::uint64_t nbytes);
+  /// Both. Throws Error(busy), too.
   Lease lease(std::uint64_t nbytes, WhenBusy when_busy, double& waited_s);
 
   /// Makes all images that there may be and prepares them on this thread, those

@@ -20,13 +20,14 @@
 
 namespace understudy {
 
+// What one call wants; for each attempt, `opaques` are those of the plan.
 struct StagerState::Order {
-  const stage::StatePlan& plan;
-  std::vector<Value> opaques;
+  std::vector<Value>& opaques;
   std::shared_ptr<const void> sources;
-  std::shared_ptr<TicketState> ticket;
+  const std::shared_ptr<TicketState>& ticket;
   bool reports_progress;
-  OnEnd on_end;
+  const OnEnd& on_end;
+  double& waited_s;
 };
 
 StagerState::StagerState(const StagerOptions& options)
@@ -89,39 +90,54 @@ struct Target {
 std::shared_ptr<Capturing> StagerState::capture(const Value& state, std::uint64_t number,
                                                 const std::shared_ptr<TicketState>& ticket,
                                                 bool reports_progress, OnEnd on_end) {
-  home_.require("a stager");
-  std::lock_guard one_at_a_time(mutex_);
   std::vector<Value> opaques;
-  const auto& plan = last_plan_.plan_for(state, number, opaques);
-  return begin({plan, std::move(opaques), std::make_shared<const Value>(state), ticket,
-                reports_progress, std::move(on_end)});
+  double waited_s = 0;
+  return capture_by(
+      [&](bool) { return &last_plan_.plan_for(state, number, opaques); },
+      {opaques, std::make_shared<const Value>(state), ticket, reports_progress, on_end, waited_s});
 }
 
 std::shared_ptr<Capturing> StagerState::capture(const Again& again,
                                                 const std::shared_ptr<TicketState>& ticket,
                                                 bool reports_progress, OnEnd on_end) {
-  home_.require("a stager");
-  std::lock_guard one_at_a_time(mutex_);
-  const auto* plan = last_plan_.plan_for(again);
-  if (plan == nullptr) return nullptr;
-  return begin({*plan, {}, again.owners, ticket, reports_progress, std::move(on_end)});
+  std::vector<Value> none;
+  double waited_s = 0;
+  return capture_by([&](bool once_more) { return last_plan_.plan_for(again, once_more); },
+                    {none, again.owners, ticket, reports_progress, on_end, waited_s});
 }
 
-// Steps 3 and 4.
-std::shared_ptr<Capturing> StagerState::begin(Order order) {
-  const auto& plan = order.plan;
+// Who waits holds nothing that others want, and may call the stager meanwhile (a signal's
+// handler that saves, a finalizer): so an attempt that cannot go on is given up and made anew.
+template <class Plan>
+std::shared_ptr<Capturing> StagerState::capture_by(const Plan& plan_once_more, const Order& order) {
+  home_.require("a stager");
+  for (bool once_more = false;; once_more = true) {
+    auto slot = pool_.take_slot(options_.when_busy, order.waited_s);
+    {
+      std::lock_guard one_at_a_time(mutex_);
+      const stage::StatePlan* const plan = plan_once_more(once_more);
+      if (plan == nullptr) return nullptr;
+      if (!slot) pool_.fail_busy();
+      if (!once_more) overlapped_.look_at_cores();
+      if (auto begun = begin(order, *plan, std::move(slot))) return begun;
+    }
+    overlapped_.wait(order.waited_s);
+  }
+}
+
+// Steps 3 and 4. Null when an earlier capture must end first.
+std::shared_ptr<Capturing> StagerState::begin(const Order& order, const stage::StatePlan& plan,
+                                              memory::ImagePool::Slot slot) {
   const auto& ticket = order.ticket;
   SnapshotState::Contents contents;
-  contents.opaques = std::move(order.opaques);
+  contents.opaques = order.opaques;
   contents.tree = plan.tree;
   const auto layout = contents.layout = plan.layout;
-  double waited_s = 0;
-  const auto lease = contents.image =
-      pool_.lease(layout->file_nbytes(), options_.when_busy, waited_s);
+  const auto lease = contents.image = pool_.lease(std::move(slot), layout->file_nbytes());
   auto& image = *lease;
   const bool is_new = !image.is_prepared();
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
-  image.layout_id = plan.layout_id;
+  image.layout_id = memory::Image::kUnknownLayout;
   auto* const data = image.data() + layout->header_nbytes;
   const bool fills_at_once = is_new && !overlapped_.is_wanted();
   if (fills_at_once) {
@@ -135,8 +151,7 @@ std::shared_ptr<Capturing> StagerState::begin(Order order) {
   std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
   auto capturing =
       std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
-  const auto finish = [ticket, capturing,
-                       on_end = std::move(order.on_end)](std::exception_ptr failure) {
+  const auto finish = [ticket, capturing, on_end = order.on_end](std::exception_ptr failure) {
     if (!failure) ticket->set_captured();
     capturing->end(failure);
     on_end(*capturing, failure);
@@ -151,23 +166,23 @@ std::shared_ptr<Capturing> StagerState::begin(Order order) {
        .sources = order.sources,
        .target = std::make_shared<Target>(Target{lease, ticket}),
        .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
-       .on_end =
-           [ticket, finish, layout, data, paths = plan.paths](const stage::Flight& flight) {
-             {
-               std::lock_guard lock(ticket->mutex);
-               ticket->metrics.faults = flight.faults();
-               ticket->metrics.faults_nbytes = flight.fault_nbytes();
-             }
-             finish(failure_of(flight, *paths, *layout, data));
-           }},
-      waited_s);
+       .on_end = [ticket, finish, layout, data, paths = plan.paths](const stage::Flight& flight) {
+         {
+           std::lock_guard lock(ticket->mutex);
+           ticket->metrics.faults = flight.faults();
+           ticket->metrics.faults_nbytes = flight.fault_nbytes();
+         }
+         finish(failure_of(flight, *paths, *layout, data));
+       }});
+  if (begun.must_wait) return nullptr;
   if (!begun.is_under_way && !fills_at_once) {
     plan.transfer.fill_all(data, !is_zeroed, workers_);
   }
+  image.layout_id = plan.layout_id;
   {
     std::lock_guard lock(ticket->mutex);
     ticket->metrics.nbytes = end;
-    ticket->metrics.waited_s = waited_s;
+    ticket->metrics.waited_s = order.waited_s;
     ticket->metrics.memory = image.describe();
     ticket->metrics.plan = plan.origin;
     ticket->metrics.at_once_nbytes =

@@ -69,7 +69,8 @@ bool LastPlan::keep(const Value& state, const std::string& signature,
   return true;
 }
 
-const StatePlan* LastPlan::plan_for(const Again& again) {
+const StatePlan* LastPlan::plan_for(const Again& again, bool once_more) {
+  if (once_more && again.is != 0 && number_ == again.is) return &*plan_;
   if (again.was == 0 || number_ != again.was) return nullptr;
   if (again.scalars.empty()) {
     if (!move(again.moves)) return nullptr;

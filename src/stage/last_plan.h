@@ -36,8 +36,8 @@ class LastPlan {
   const StatePlan& plan_for(const Value& state, std::uint64_t number, std::vector<Value>& opaques);
 
   /// The same for what has changed in the last state. Null, and nothing has
-  /// changed: it was another, or takes another plan.
-  const StatePlan* plan_for(const Again& again);
+  /// changed: it was another, or takes another plan. `once_more`: it may be that state already.
+  const StatePlan* plan_for(const Again& again, bool once_more);
 
  private:
   bool keep(const Value& state, const std::string& signature,

@@ -138,14 +138,13 @@ bool Overlapped::is_wanted() const {
 
 // Where the choice is ours: what overlapping would cost training more than a stop.
 std::string Overlapped::why_blocking_is_better(const Work& work) {
-  const double idle = idle_.since_last(IdleCores::Clocks::now());
   if (is_wanted()) return {};
   if (work.image_is_new) return "the image is new: making its pages stops the loop anyway";
-  if (idle < kIdleCores) {
-    return fmt::format("{:.1f} of {} cores were idle, and overlapping needs two", idle,
+  if (idle_now_ < kIdleCores) {
+    return fmt::format("{:.1f} of {} cores were idle, and overlapping needs two", idle_now_,
                        idle_.cores());
   }
-  if (options_.threads == 0) copiers_ = std::max(1, static_cast<int>(idle));
+  if (options_.threads == 0) copiers_ = std::max(1, static_cast<int>(idle_now_));
   return {};
 }
 
@@ -193,9 +192,17 @@ std::string Overlapped::describe() const {
   return text + ")";
 }
 
-Overlapped::Begun Overlapped::begin(Work work, double& waited_s) {
+void Overlapped::look_at_cores() {
+  idle_now_ = idle_.since_last(IdleCores::Clocks::now());
+}
+
+void Overlapped::wait(double& waited_s) {
+  (*fence_)->wait_for_turn(waited_s);
+}
+
+Overlapped::Begun Overlapped::begin(Work work) {
   const auto refuse = [](const std::string& reason) {
-    return Begun{false, fmt::format("blocking ({})", reason), 0};
+    return Begun{.capture = fmt::format("blocking ({})", reason)};
   };
   if (!fence_) return refuse(reason_);
   if (options_.capture != Capture::overlapped && work.plan.data_nbytes() < kWorthwhileNbytes) {
@@ -205,8 +212,9 @@ Overlapped::Begun Overlapped::begin(Work work, double& waited_s) {
   if (plan_id_ == work.plan_id) {
     if (const auto reason = why_not(); !reason.empty()) return refuse(reason);
   }
-  const auto turn = (*fence_)->take_turn(waited_s);
-  if (!turn) return refuse("threads of an earlier overlapped capture do not answer");
+  std::string never;
+  const auto turn = (*fence_)->take_turn(never);
+  if (!turn) return never.empty() ? Begun{.must_wait = true} : refuse(never);
   const auto flight = protect(*turn, work);
   if (!flight) {
     const auto reason = why_not();
@@ -223,7 +231,7 @@ Overlapped::Begun Overlapped::begin(Work work, double& waited_s) {
   flight->target = std::move(work.target);
   flight->on_end = std::move(work.on_end);
   turn->begin();
-  return {true, describe(), at_once_nbytes};
+  return {.is_under_way = true, .capture = describe(), .at_once_nbytes = at_once_nbytes};
 }
 
 std::string describe_failure(Flight::Failure failure, const std::string& name) {

@@ -65,16 +65,21 @@ class Overlapped {
   };
   struct Begun {
     bool is_under_way = false;  ///< on_end will be called; else nothing was done
-    std::string capture;        ///< for the ticket
+    /// Nothing was done: an earlier flight is under way. After `wait` it can be tried again.
+    bool must_wait = false;
+    std::string capture{};  ///< for the ticket
     std::uint64_t at_once_nbytes = 0;
   };
 
   /// It was asked for; else `begin` never overlaps into a new image.
   bool is_wanted() const;
 
+  /// Looks how many cores have been idle since the last time: once a capture.
+  void look_at_cores();
   /// Protects, copies at once what must be, and leaves the rest to the fence.
-  /// Adds to `waited_s` the wait for an earlier flight of any stager.
-  Begun begin(Work work, double& waited_s);
+  Begun begin(Work work);
+  /// Waits for the end of the flight that is under way, of whatever stager, adding to `waited_s`.
+  void wait(double& waited_s);
 
  private:
   std::string why_blocking_is_better(const Work& work);
@@ -86,6 +91,7 @@ class Overlapped {
   std::optional<PageFence::Share> fence_;
   std::string reason_;  // why there is none
   IdleCores idle_;
+  double idle_now_ = 0;
   int copiers_;
   std::uint64_t plan_id_ = 0;
   Selection selection_;  // for that plan

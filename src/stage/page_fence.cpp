@@ -11,6 +11,7 @@
 
 #include "base/process.h"
 #include "base/thread.h"
+#include "base/waiting.h"
 #include "os/fork.h"
 #include "os/system.h"
 
@@ -191,18 +192,25 @@ void PageFence::set_late_ticks(int ticks) {
   state_->late_ticks = ticks;
 }
 
-std::unique_ptr<PageFence::Turn> PageFence::take_turn(double& waited_s) {
+std::unique_ptr<PageFence::Turn> PageFence::take_turn(std::string& why_not) {
   auto& s = *state_;
-  const auto began = std::chrono::steady_clock::now();
   std::unique_lock lock(s.mutex);
-  if (s.is_busy && !s.is_stuck) {
-    s.idle.wait(lock, [&] { return !s.is_busy || s.is_stuck; });
-    waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (s.is_stuck) {
+    why_not = "threads of an earlier overlapped capture do not answer";
+    return nullptr;
   }
-  if (s.is_stuck) return nullptr;
+  if (s.is_busy) return nullptr;
   s.start_threads();
   s.is_busy = true;
   return std::make_unique<Turn>(*this);
+}
+
+void PageFence::wait_for_turn(double& waited_s) {
+  auto& s = *state_;
+  const auto began = std::chrono::steady_clock::now();
+  std::unique_lock lock(s.mutex);
+  wait_awake(lock, s.idle, [&] { return !s.is_busy || s.is_stuck; });
+  waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
 PageFence::Turn::~Turn() {

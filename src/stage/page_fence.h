@@ -9,7 +9,7 @@
 //   is left, waits until every thread has left the flight, so that no late one
 //   looks into the tables of the next, and tells the outcome. Nothing is
 //   protected by then, so that it may take locks.
-// - who begins a flight waits for the last one to end.
+// - who wants to begin a flight waits for the last one to end, holding no lock.
 // Where threads do not leave (the limit again), the outcome is told all the same,
 // and the fence is `stuck` until they do: captures are blocking meanwhile.
 #pragma once
@@ -73,9 +73,10 @@ class PageFence {
     bool is_over_ = false;
   };
 
-  /// Waits until no flight is under way, adding to `waited_s`. Nothing when the
-  /// fence is stuck.
-  std::unique_ptr<Turn> take_turn(double& waited_s);
+  /// Nothing while a flight is under way; or with a reason, because there can be none.
+  std::unique_ptr<Turn> take_turn(std::string& why_not);
+  /// Waits awake (base/waiting.h) until a turn can be taken or refused, adding to `waited_s`.
+  void wait_for_turn(double& waited_s);
 
   /// Ticks of the watch without any progress after which it gives up. For tests.
   void set_late_ticks(int ticks);

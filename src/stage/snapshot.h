@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "base/task_thread.h"
 #include "base/ticket.h"
+#include "base/waiting.h"
 #include "base/worker_pool.h"
 #include "format/layout.h"
 #include "memory/image.h"
@@ -93,11 +94,14 @@ class StagerState {
  private:
   struct Order;
 
-  std::shared_ptr<Capturing> begin(Order order);
+  template <class Plan>
+  std::shared_ptr<Capturing> capture_by(const Plan& plan, const Order& order);
+  std::shared_ptr<Capturing> begin(const Order& order, const stage::StatePlan& plan,
+                                   memory::ImagePool::Slot slot);
 
   const StagerOptions options_;
   HomeProcess home_;
-  std::mutex mutex_;
+  AwakeMutex mutex_;  // never held while somebody else is waited for
   memory::ImagePool pool_;
   WorkerPool workers_;
   stage::Overlapped overlapped_;

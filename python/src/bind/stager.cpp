@@ -50,8 +50,9 @@ class PyStager {
     for (const auto* one : all()) {
       if (one->pid_ == getpid() && one->last_) tickets.push_back(*one->last_);
     }
-    nb::gil_scoped_release no_gil;
-    for (const auto& ticket : tickets) ticket.wait_done_for({});
+    for (const auto& ticket : tickets) {
+      wait_in_slices({}, [&](auto slice) { return ticket.wait_done_for(slice); });
+    }
   }
 
   void close() {

@@ -11,6 +11,7 @@
 #include "bind/options.h"
 #include "core/errors.h"
 #include "core/refs.h"
+#include "core/waiting.h"
 #include "deepcopy/deepcopy.h"
 
 namespace understudy::python {
@@ -36,8 +37,7 @@ class CallLock {
   void take() {
     if (owner_ != std::this_thread::get_id()) {
       if (!mutex_.try_lock()) {
-        nb::gil_scoped_release no_gil;
-        mutex_.lock();
+        wait_in_slices({}, [&](auto slice) { return mutex_.try_lock_for(slice); });
       }
       owner_ = std::this_thread::get_id();
     }
@@ -49,7 +49,7 @@ class CallLock {
     mutex_.unlock();
   }
 
-  std::mutex mutex_;
+  std::timed_mutex mutex_;
   std::thread::id owner_;  // under the GIL, as depth_
   int depth_ = 0;
 };

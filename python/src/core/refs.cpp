@@ -1,6 +1,7 @@
 #include "core/refs.h"
 
 #include <atomic>
+#include <utility>
 
 namespace understudy::python {
 namespace {
@@ -59,7 +60,14 @@ std::shared_ptr<void> hold(nb::object o) {
   return {std::move(refs), object};
 }
 
-Entry::Entry() {
+Entry::Entry()
+    : awake_([this] {
+        const nb::gil_scoped_acquire gil;
+        drain();
+        // By the module: the function of C does nothing where collection is switched off.
+        if (!std::exchange(has_collected_, true)) nb::module_::import_("gc").attr("collect")();
+        throw_if(PyErr_CheckSignals() != 0);
+      }) {
   drain();
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/common.h"
+#include "understudy/waiting.h"
 
 namespace understudy::python {
 
@@ -46,13 +47,19 @@ class NoCollection {
   bool was_on_;
 };
 
-/// Stands first in every function that Python calls.
+/// Stands first in every function that Python calls. Where such a call waits in the library,
+/// signals are handled, and the garbage is collected once: a cycle of it may hold what is
+/// waited for.
 class Entry {
  public:
   Entry();
   ~Entry();
   Entry(const Entry&) = delete;
   Entry& operator=(const Entry&) = delete;
+
+ private:
+  bool has_collected_ = false;
+  const WhileWaiting awake_;
 };
 
 }  // namespace understudy::python
