@@ -42,7 +42,7 @@ struct TensorInfo {
   Dims strides;
   std::uint64_t nbytes = 0;
   std::string entry;       ///< the entry it lies in
-  bool is_shared = false;  ///< another tensor uses the same entry
+  bool is_shared = false;  ///< another tensor uses the same entry, or shared its memory
 };
 
 struct Description {

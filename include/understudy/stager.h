@@ -34,7 +34,8 @@ class Snapshot {
   /// The captured tree. Tensors lie over a private copy-on-write mapping of
   /// the image: no copy is made, and writing to them changes nothing else.
   Value state() const;
-  /// Bytes of the snapshot as a file.
+  /// Bytes of the image. A file of it has as many, or more where tensors that share memory, or have
+  /// other strides than C order, become entries of their own.
   std::uint64_t nbytes() const;
   /// Writes it as one safetensors file; durable when it returns.
   /// Throws Error(unsupported) with the path of an opaque leaf.

@@ -202,8 +202,8 @@ void CheckpointerState::persist_next() {
   std::exception_ptr failure;
   try {
     const auto snapshot = job->capturing->take();
-    SnapshotSource source(snapshot.shared_state()->contents(), header_metadata({}));
-    const auto done = store::commit_step(*job->lock, job->step, source, job->metadata, writer_,
+    const auto source = source_of(snapshot.shared_state()->contents(), header_metadata({}));
+    const auto done = store::commit_step(*job->lock, job->step, *source, job->metadata, writer_,
                                          {.overwrite = job->overwrite, .keep = options.keep},
                                          &job->ticket->done_nbytes);
     note_committed(job->step);

@@ -12,11 +12,11 @@ void save_file(const Value& state, const std::filesystem::path& path,
 }
 
 void Snapshot::save_file(const std::filesystem::path& path, const FileMetadata& metadata) const {
-  auto contents = state_->contents();
+  const auto contents = state_->contents();
   if (!contents.opaques.empty()) require_storable(state());
-  SnapshotSource source(std::move(contents), header_metadata(metadata));
+  const auto source = source_of(contents, header_metadata(metadata));
   store::Writer writer;
-  store::commit_file(path, source, writer);
+  store::commit_file(path, *source, writer);
 }
 
 }  // namespace understudy

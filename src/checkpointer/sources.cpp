@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "base/error.h"
 #include "format/integrity.h"
@@ -13,9 +14,23 @@ namespace understudy {
 
 using format::kBlockNbytes;
 
+namespace {
+
+// Says which names tied tensors have beside that of their entry. What the caller says goes first.
+void add_tied(HeaderMetadata& metadata, const format::Layout& layout) {
+  std::set<std::string> taken;
+  for (const auto& [key, text] : metadata) taken.insert(key);
+  for (const auto& [name, entry] : layout.tied) {
+    if (taken.insert(name).second) metadata.emplace_back(name, entry);
+  }
+}
+
+}  // namespace
+
 SnapshotSource::SnapshotSource(SnapshotState::Contents contents, HeaderMetadata metadata)
     : contents_(std::move(contents)), metadata_(std::move(metadata)) {
   const auto& layout = *contents_.layout;
+  add_tied(metadata_, layout);
   header_nbytes_ = format::fits(layout, contents_.tree, metadata_)
                        ? layout.header_nbytes
                        : format::header_capacity(layout, contents_.tree, metadata_);
@@ -38,25 +53,32 @@ std::vector<std::byte> SnapshotSource::seal(std::span<const std::uint64_t> check
 struct StateSource::Prepared {
   Prepared(const Value& state, const HeaderMetadata& metadata)
       : structure((require_storable(state), stage::examine(state))),
-        extents(value::find_extents(structure.tensors)),
-        layout(format::make_layout(state, extents, metadata)),
+        form(value::file_form(structure.tensors, value::find_extents(structure.tensors))),
+        layout(format::make_layout(state, form.extents, metadata, form.in_memory)),
         tree(format::encode_tree(state, layout.leaves)) {}
 
   stage::Structure structure;
-  value::Extents extents;
+  value::FileForm form;
   format::Layout layout;
   std::string tree;
 };
 
-StateSource::StateSource(const Value& state, HeaderMetadata metadata)
-    : StateSource(metadata, Prepared(state, metadata)) {}
+StateSource::StateSource(const Value& state, HeaderMetadata metadata,
+                         std::shared_ptr<const void> owner)
+    : StateSource(metadata, Prepared(state, metadata), std::move(owner)) {}
 
-StateSource::StateSource(HeaderMetadata metadata, Prepared prepared)
-    : metadata_(std::move(metadata)),
+StateSource::StateSource(HeaderMetadata metadata, Prepared prepared,
+                         std::shared_ptr<const void> owner)
+    : owner_(std::move(owner)),
+      metadata_(std::move(metadata)),
       layout_(std::move(prepared.layout)),
       tree_(std::move(prepared.tree)),
-      plan_(layout_, std::move(prepared.extents)) {
+      plan_(layout_, std::move(prepared.form.extents)) {
   plan_.set_blobs(std::move(prepared.structure.blobs));
+  add_tied(metadata_, layout_);
+  if (!layout_.tied.empty()) {
+    layout_.header_nbytes = format::header_capacity(layout_, tree_, metadata_);
+  }
 }
 
 std::span<const std::byte> StateSource::block(std::uint64_t index, std::span<std::byte> scratch) {
@@ -70,6 +92,17 @@ std::vector<std::byte> StateSource::seal(std::span<const std::uint64_t> checksum
                                          std::string& digest) {
   return format::write_sealed_header(layout_.entries, metadata_, tree_, checksums,
                                      layout_.header_nbytes, digest);
+}
+
+std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& contents,
+                                              HeaderMetadata metadata) {
+  const auto& views = contents.layout->leaves.views;
+  if (std::all_of(views.begin(), views.end(), [](const auto& view) { return view.is_entry; })) {
+    return std::make_unique<SnapshotSource>(contents, std::move(metadata));
+  }
+  const auto state = std::make_shared<const Value>(
+      SnapshotState::state_over(contents, contents.image->data(), contents.image));
+  return std::make_unique<StateSource>(*state, std::move(metadata), state);
 }
 
 void require_storable(const Value& state) {

@@ -1,6 +1,7 @@
 // What is written: a snapshot's image as it lies, or a state gathered on the way.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,10 +32,11 @@ class SnapshotSource : public store::ShardSource {
   std::uint64_t header_nbytes_;
 };
 
-/// A state, gathered block by block into the writer's buffers.
+/// A state in file form (value/file_form.h), gathered block by block into the writer's buffers.
 class StateSource : public store::ShardSource {
  public:
-  StateSource(const Value& state, HeaderMetadata metadata);
+  /// `state` must outlive it, unless `owner` keeps it.
+  StateSource(const Value& state, HeaderMetadata metadata, std::shared_ptr<const void> owner = {});
 
   std::uint64_t header_nbytes() const override { return layout_.header_nbytes; }
   std::uint64_t data_nbytes() const override { return layout_.data_nbytes; }
@@ -44,13 +46,20 @@ class StateSource : public store::ShardSource {
 
  private:
   struct Prepared;
-  StateSource(HeaderMetadata metadata, Prepared prepared);
+  StateSource(HeaderMetadata metadata, Prepared prepared, std::shared_ptr<const void> owner);
 
+  std::shared_ptr<const void> owner_;
   HeaderMetadata metadata_;
   format::Layout layout_;
   std::string tree_;
   transfer::Plan plan_;
 };
+
+/// What the file of a snapshot is written from: the image as it lies; or, where tensors in it are
+/// no entries of their own, the state in the image, brought into file form on the way. So it is the
+/// writer that pays for the order of bytes that other people's tools want, and never the capture.
+std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& contents,
+                                              HeaderMetadata metadata);
 
 /// Throws Error(unsupported) with the path of the first leaf that no file can
 /// hold (an object, unless it comes with a pickle).

@@ -58,14 +58,16 @@ Leaves find_leaves(const Value& state) {
   return leaves;
 }
 
+bool is_reserved(const std::string& path) {
+  return path.empty() || path == "__metadata__" || path.starts_with(kReservedPrefix);
+}
+
 // Gives every entry a name of its own.
 class Names {
  public:
   // `path`, or with "#2", "#3"... when it is taken, reserved or empty.
   std::string take(const std::string& path) {
-    const bool is_reserved =
-        path.empty() || path == "__metadata__" || path.starts_with(kReservedPrefix);
-    if (!is_reserved && used_.emplace(path, 2).second) return path;
+    if (!is_reserved(path) && used_.emplace(path, 2).second) return path;
     auto& next = used_.emplace(path, 2).first->second;  // the number to try
     while (true) {
       auto name = format_text("{}#{}", path, next++);
@@ -97,7 +99,9 @@ std::vector<std::uint64_t> entry_shape(const Tensor& tensor) {
 
 class Maker {
  public:
-  Maker(const Leaves& leaves, const value::Extents& extents) : leaves_(leaves), extents_(extents) {}
+  Maker(const Leaves& leaves, const value::Extents& extents,
+        std::span<const std::optional<value::InMemory>> in_memory)
+      : leaves_(leaves), extents_(extents), in_memory_(in_memory) {}
 
   Layout make() {
     place_extents();
@@ -164,8 +168,13 @@ class Maker {
       const bool is_entry =
           placement.covers && info(tensor.dtype()).is_exact && can_be_entry(tensor) &&
           target.dtype == info(tensor.dtype()).safetensors && target.shape == entry_shape(tensor);
+      const auto& path = leaves_.tensors[t].path;
+      if (is_entry && path != target.name && !is_reserved(path)) {
+        layout_.tied.emplace_back(path, target.name);
+      }
       layout_.leaves.views.push_back({entry, is_entry, tensor.dtype(), tensor.shape(),
-                                      placement.strides, placement.byte_offset});
+                                      placement.strides, placement.byte_offset,
+                                      in_memory_.empty() ? std::nullopt : in_memory_[t]});
     }
   }
 
@@ -181,6 +190,7 @@ class Maker {
 
   const Leaves& leaves_;
   const value::Extents& extents_;
+  std::span<const std::optional<value::InMemory>> in_memory_;
   Names names_;
   Layout layout_;
   std::vector<std::uint32_t> entry_of_;  // by extent
@@ -195,14 +205,15 @@ std::uint64_t entries_json_nbytes(std::span<const Entry> entries) {
 
 }  // namespace
 
-Layout make_layout(const Value& state, const value::Extents& extents, const Metadata& metadata) {
+Layout make_layout(const Value& state, const value::Extents& extents, const Metadata& metadata,
+                   std::span<const std::optional<value::InMemory>> in_memory) {
   refuse_metadata(metadata);
   const auto leaves = find_leaves(state);
   if (leaves.tensors.size() != extents.placements.size()) {
     fail(ErrorCode::invalid, "the state has {} tensors and the extents were made for {}",
          leaves.tensors.size(), extents.placements.size());
   }
-  auto layout = Maker(leaves, extents).make();
+  auto layout = Maker(leaves, extents, in_memory).make();
   layout.entries_nbytes = entries_json_nbytes(layout.entries);
   layout.header_nbytes = header_capacity(layout, encode_tree(state, layout.leaves), metadata);
   return layout;

@@ -31,7 +31,7 @@ struct Reach {
   std::int64_t high;
 };
 
-std::optional<Reach> reach_of(const View& view) {
+std::optional<Reach> reach_of(const View& view, const Dims& strides) {
   const auto item = static_cast<std::int64_t>(item_size(view.dtype));
   std::optional<std::int64_t> low = 0;
   std::optional<std::int64_t> high = item;
@@ -43,7 +43,7 @@ std::optional<Reach> reach_of(const View& view) {
     is_empty |= dim == 0;
     if (dim == 0) continue;
     total = checked_mul(*total, dim);
-    const auto step = checked_mul(view.strides[i], item);
+    const auto step = checked_mul(strides[i], item);
     const auto way = step ? checked_mul(*step, dim - 1) : std::nullopt;
     if (!total || !way) return {};
     auto& end = *way < 0 ? low : high;
@@ -54,15 +54,16 @@ std::optional<Reach> reach_of(const View& view) {
   return Reach{*low, *high};
 }
 
-bool lies_within(const View& view, std::uint64_t nbytes) {
+bool lies_within(const View& view, const Dims& strides, std::uint64_t byte_offset,
+                 std::uint64_t nbytes) {
   constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
-  if (view.shape.size() != view.strides.size() || view.byte_offset > nbytes || nbytes > kMost) {
+  if (view.shape.size() != strides.size() || byte_offset > nbytes || nbytes > kMost) {
     return false;
   }
-  const auto reach = reach_of(view);
+  const auto reach = reach_of(view, strides);
   if (!reach) return false;
-  const auto begin = checked_add(static_cast<std::int64_t>(view.byte_offset), reach->low);
-  const auto end = checked_add(static_cast<std::int64_t>(view.byte_offset), reach->high);
+  const auto begin = checked_add(static_cast<std::int64_t>(byte_offset), reach->low);
+  const auto end = checked_add(static_cast<std::int64_t>(byte_offset), reach->high);
   return begin && end && *begin >= 0 && *end <= static_cast<std::int64_t>(nbytes);
 }
 
@@ -74,9 +75,19 @@ void resolve_view(View& view, std::span<const Entry> entries, std::string_view f
   }
   const auto& entry = entries[view.entry];
   if (view.is_entry) fill_in(view, entry, file);
-  if (!lies_within(view, entry.nbytes())) {
+  if (!lies_within(view, view.strides, view.byte_offset, entry.nbytes())) {
     fail(ErrorCode::corrupt, "{}: a tensor in the tree does not lie within entry {} of {} bytes",
          file, in_quotes(entry.name), entry.nbytes());
+  }
+  if (const auto& m = view.in_memory) {
+    if (!lies_within(view, m->strides, m->byte_offset, m->run_nbytes) || view.byte_offset != 0 ||
+        view.strides != contiguous_strides(view.shape)) {
+      fail(
+          ErrorCode::corrupt,
+          "{}: a tensor in the tree, which is entry {}, does not lie within its run of {} bytes of "
+          "memory",
+          file, in_quotes(entry.name), m->run_nbytes);
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 
 #include "format/safetensors.h"
 #include "understudy/value.h"
+#include "value/file_form.h"
 
 namespace understudy::format {
 
@@ -24,6 +26,8 @@ struct View {
   Dims shape;
   Dims strides;                   ///< in elements
   std::uint64_t byte_offset = 0;  ///< of element 0, in the entry
+  /// How it lay in memory, if otherwise. Then it is the whole entry in C order.
+  std::optional<value::InMemory> in_memory;
 };
 
 /// A leaf whose bytes are an entry of their own: long text, bytes, pickles and
@@ -73,7 +77,8 @@ void exchange_scalars(std::string& tree, std::vector<Span>& scalars,
                       std::span<const std::pair<std::size_t, Value>> others);
 
 /// Fills in the dtype, shape and strides that `is_entry` leaves out, and checks
-/// that the view lies within its entry. Throws Error(corrupt) when it does not,
+/// that the view lies within its entry, and within its run of memory if it has one.
+/// Throws Error(corrupt) when it does not,
 /// Error(unsupported) for an entry that no tensor can be (6-bit floats).
 void resolve_view(View& view, std::span<const Entry> entries, std::string_view file);
 

@@ -117,7 +117,7 @@ void FrameCloser::refuse_duplicate(const std::vector<std::string_view>& keys) co
 }
 
 TreeResult FrameCloser::close_tensor(TreeFrame& frame) const {
-  require((frame.count == 1 || frame.count == 5) && !frame.is_inline);
+  require((frame.count == 1 || frame.count == 5 || frame.count == 9) && !frame.is_inline);
   frame.view.is_entry = frame.count == 1;
   resolve_view(frame.view, entries_, errors_.file);
   if (is_dropped(frame)) return {Value(), Type::tensor, true};

@@ -74,7 +74,7 @@ class Decoder {
       frame.is_root = true;
     } else {
       const auto& top = stack_.back();
-      if (top.tag == Tag::tensor && (top.count == 2 || top.count == 3)) {
+      if (top.tag == Tag::tensor && (top.count == 2 || top.count == 3 || top.count == 7)) {
         frame.tag = Tag::dims;
       } else {
         set_up(frame, top);
@@ -89,7 +89,10 @@ class Decoder {
     stack_.pop_back();
     if (frame.tag == Tag::dims) {
       auto& view = stack_.back().view;
-      (stack_.back().count++ == 2 ? view.shape : view.strides) = std::move(frame.view.shape);
+      const auto n = stack_.back().count++;
+      (n == 2   ? view.shape
+       : n == 3 ? view.strides
+                : view.in_memory->strides) = std::move(frame.view.shape);
       return true;
     }
     return add(closer_.close(frame));
@@ -211,10 +214,7 @@ class Decoder {
         top.view.entry = index(v);
         set_leaf(top);
         break;
-      case Tag::tensor:
-        if (top.count != 4 || v < 0) errors_.refuse("an integer");
-        top.view.byte_offset = static_cast<std::uint64_t>(v);
-        break;
+      case Tag::tensor: set_number(top, v); break;
       case Tag::blob:
         if (top.count != 1) errors_.refuse("an integer");
         top.blob.entry = index(v);
@@ -227,6 +227,21 @@ class Decoder {
     }
     ++top.count;
     return true;
+  }
+
+  // A number within a tensor.
+  void set_number(TreeFrame& frame, std::int64_t v) const {
+    if (v < 0) errors_.refuse("an integer");
+    const auto number = static_cast<std::uint64_t>(v);
+    auto& view = frame.view;
+    switch (frame.count) {
+      case 4: view.byte_offset = number; break;
+      // There are not more runs of memory than entries.
+      case 5: view.in_memory.emplace().run = index(v); break;
+      case 6: view.in_memory->run_nbytes = number; break;
+      case 8: view.in_memory->byte_offset = number; break;
+      default: errors_.refuse("an integer");
+    }
   }
 
   std::uint32_t index(std::int64_t v) const {

@@ -204,7 +204,7 @@ class Encoder {
     const auto& view = leaves_->views[next_view_++];
     out_ += '[';
     append_number(out_, std::uint64_t{view.entry});
-    if (!view.is_entry) {
+    if (!view.is_entry || view.in_memory) {
       out_ += ',';
       text(name(view.dtype));
       out_ += ',';
@@ -213,6 +213,16 @@ class Encoder {
       numbers(view.strides);
       out_ += ',';
       append_number(out_, view.byte_offset);
+    }
+    if (const auto& m = view.in_memory) {
+      out_ += ',';
+      append_number(out_, std::uint64_t{m->run});
+      out_ += ',';
+      append_number(out_, m->run_nbytes);
+      out_ += ',';
+      numbers(m->strides);
+      out_ += ',';
+      append_number(out_, m->byte_offset);
     }
     out_ += ']';
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "format/integrity.h"
@@ -38,16 +39,20 @@ std::vector<EntryInfo> entries_of(const format::Header& header) {
   return entries;
 }
 
-std::vector<TensorInfo> tensors_of(const inspect::Outline& outline,
-                                   const format::Header& header) {
+std::vector<TensorInfo> tensors_of(const inspect::Outline& outline, const format::Header& header) {
   std::vector<std::uint32_t> users(header.entries.size());
-  for (const auto& leaf : outline.tensors) ++users[leaf.entry];
+  std::unordered_map<std::uint32_t, std::uint32_t> run_users;
+  for (const auto& leaf : outline.tensors) {
+    ++users[leaf.entry];
+    if (leaf.run) ++run_users[*leaf.run];
+  }
   std::vector<TensorInfo> tensors;
   tensors.reserve(outline.tensors.size());
   for (const auto& leaf : outline.tensors) {
     const auto& t = *leaf.tensor;
     tensors.push_back({leaf.path, std::string(name(t.dtype())), t.shape(), t.strides(), t.nbytes(),
-                       header.entries[leaf.entry].name, users[leaf.entry] > 1});
+                       header.entries[leaf.entry].name,
+                       users[leaf.entry] > 1 || (leaf.run && run_users[*leaf.run] > 1)});
   }
   return tensors;
 }

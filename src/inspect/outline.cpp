@@ -1,8 +1,10 @@
 #include "inspect/outline.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -73,11 +75,41 @@ class BlobReader {
   std::optional<std::uint64_t> index_;
 };
 
-Value decode(const store::ShardReader& shard, const Storages& storages) {
+// Which entry a storage stands for, and which run of memory its tensor shares, if it does.
+struct Origin {
+  std::uint32_t entry;
+  std::optional<std::uint32_t> run;
+};
+// The entries that stand for tensors: by the storage; where several entries share a run of memory,
+// by the place in it, too.
+struct Origins {
+  using Place = std::tuple<const Storage*, std::uint64_t, Dims, Dims, DType>;
+  std::unordered_map<const Storage*, std::uint32_t> entries;
+  std::map<std::uint32_t, std::shared_ptr<const Storage>> runs;
+  std::map<Place, Origin> placed;
+
+  static Place place(const Tensor& t) {
+    return {t.storage().get(), t.byte_offset(), t.shape(), t.strides(), t.dtype()};
+  }
+
+  Origin of(const Tensor& t) const {
+    const auto entry = entries.find(t.storage().get());
+    return entry != entries.end() ? Origin{entry->second, {}} : placed.at(place(t));
+  }
+};
+
+Value decode(const store::ShardReader& shard, const Storages& storages, Origins& origins) {
   BlobReader blobs(shard);
   const restore::EntryMemory memory{
       [&](std::uint32_t entry) { return storages[entry]; },
-      [&](std::uint32_t entry) { return blobs.read(shard.header().entries[entry]); }};
+      [&](std::uint32_t entry) { return blobs.read(shard.header().entries[entry]); },
+      [&](const Tensor& t, const value::InMemory& form) {
+        auto& run = origins.runs[form.run];
+        if (!run) run = std::make_shared<const Storage>(nullptr, form.run_nbytes, nullptr);
+        const Tensor placed(run, t.dtype(), t.shape(), form.strides, form.byte_offset);
+        origins.placed[Origins::place(placed)] = {origins.of(t).entry, form.run};
+        return placed;
+      }};
   return restore::decode_state(shard, memory, {}, /*allow_pickle=*/true);
 }
 
@@ -94,16 +126,18 @@ Value flat_dict(const format::Header& header, const Storages& storages) {
 
 Outline outline_of(const store::ShardReader& shard) {
   const auto storages = storages_of(shard.header());
-  std::unordered_map<const Storage*, std::uint32_t> entry_of;
+  Origins origins;
   for (std::size_t i = 0; i < storages.size(); ++i) {
-    entry_of.emplace(storages[i].get(), static_cast<std::uint32_t>(i));
+    origins.entries[storages[i].get()] = static_cast<std::uint32_t>(i);
   }
   Outline outline;
-  outline.tree = shard.integrity() ? decode(shard, storages) : flat_dict(shard.header(), storages);
+  outline.tree =
+      shard.integrity() ? decode(shard, storages, origins) : flat_dict(shard.header(), storages);
   value::walk(outline.tree, [&](const value::Path& path, const Value& node) {
     if (node.type() == Value::Type::tensor) {
       const auto& tensor = node.as_tensor();
-      outline.tensors.push_back({path.str(), &tensor, entry_of.at(tensor.storage().get())});
+      const auto origin = origins.of(tensor);
+      outline.tensors.push_back({path.str(), &tensor, origin.entry, origin.run});
     }
     return true;
   });

@@ -15,16 +15,17 @@ struct Outline {
   Value tree;
   struct Leaf {
     std::string path;
-    const Tensor* tensor;  ///< lives as long as the tree; never read its bytes
-    std::uint32_t entry;   ///< index into the header's entries
+    const Tensor* tensor;              ///< lives as long as the tree; never read its bytes
+    std::uint32_t entry;               ///< index into the header's entries
+    std::optional<std::uint32_t> run;  ///< of memory that it shares (value::InMemory)
   };
   std::vector<Leaf> tensors;  ///< in walk order
 };
 
-/// Tensors of one entry share one storage, which has the entry's size and no
-/// data. A file that is not ours gives a flat dict; an entry of a type that no
-/// tensor can have is an opaque leaf there. Text, bytes and lists of numbers
-/// that lie in entries of their own are read, and verified.
+/// Tensors of one entry share one storage, which has the entry's size and no data; one that lay
+/// otherwise in memory has one of that size. A file that is not ours gives a flat dict; an entry of
+/// a type that no tensor can have is an opaque leaf there. Text, bytes and lists of numbers that
+/// lie in entries of their own are read, and verified.
 Outline outline_of(const store::ShardReader& shard);
 
 }  // namespace understudy::inspect

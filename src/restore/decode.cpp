@@ -70,7 +70,8 @@ Value decode_state(const store::ShardReader& reader, const EntryMemory& memory,
     format::resolve_view(v, entries, reader.name());
     auto& storage = storages[v.entry];
     if (!storage) storage = memory.storage(v.entry);
-    return Value(Tensor(storage, v.dtype, v.shape, v.strides, v.byte_offset));
+    const Tensor tensor(storage, v.dtype, v.shape, v.strides, v.byte_offset);
+    return Value(v.in_memory ? memory.arrange(tensor, *v.in_memory) : tensor);
   };
   Selection selection(names);
   Value state;

@@ -9,6 +9,7 @@
 #include "store/reader.h"
 #include "understudy/files.h"
 #include "understudy/value.h"
+#include "value/file_form.h"
 
 namespace understudy::restore {
 
@@ -19,6 +20,9 @@ struct EntryMemory {
   std::function<std::shared_ptr<const Storage>(std::uint32_t entry)> storage;
   /// The bytes of an entry, now.
   std::function<std::string(std::uint32_t entry)> bytes;
+  /// The tensor that stands for one which the file has in C order, and which lay otherwise in
+  /// memory (restore/arrange.h).
+  std::function<Tensor(const Tensor& in_file, const value::InMemory& form)> arrange;
 };
 
 /// The state that `reader`'s header describes: the tree for a file of ours, a

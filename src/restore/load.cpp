@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "os/system.h"
+#include "restore/arrange.h"
 #include "restore/block_reader.h"
 #include "restore/decode.h"
 
@@ -15,18 +16,25 @@ namespace {
 class Loader {
  public:
   Loader(const store::ShardReader& file, const LoadFileOptions& options, WorkerPool& readers)
-      : file_(file), options_(options), reader_(file, readers, options.verify) {
+      : file_(file),
+        options_(options),
+        readers_(readers),
+        reader_(file, readers, options.verify),
+        arranger_(file.name(), file.header().data_nbytes) {
     if (!options.mmap) return;
     mapping_ =
         std::make_shared<os::PrivateMapping>(file.file().fd(), file.file_nbytes(), file.name());
   }
 
   Value load() {
-    const EntryMemory memory{[this](std::uint32_t e) { return storage(e); },
-                             [this](std::uint32_t e) { return reader_.bytes(entry(e)); }};
+    const EntryMemory memory{
+        [this](std::uint32_t e) { return storage(e); },
+        [this](std::uint32_t e) { return reader_.bytes(entry(e)); },
+        [this](const Tensor& t, const auto& form) { return arranger_.place(t, form); }};
     auto state = decode_state(file_, memory, options_.names, options_.allow_pickle);
-    os::require_memory("the state", new_nbytes_);
+    os::require_memory("the state", new_nbytes_ + arranger_.nbytes());
     reader_.read(std::move(destinations_));
+    transfer::copy_tensors(arranger_.take_copies(), readers_);
     if (mapping_) require_whole();
     return state;
   }
@@ -68,7 +76,9 @@ class Loader {
 
   const store::ShardReader& file_;
   const LoadFileOptions& options_;
+  WorkerPool& readers_;
   BlockReader reader_;
+  Arranger arranger_;
   std::shared_ptr<os::PrivateMapping> mapping_;
   std::vector<Destination> destinations_;
   std::uint64_t new_nbytes_ = 0;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "os/system.h"
+#include "restore/arrange.h"
 #include "restore/block_reader.h"
 #include "restore/decode.h"
 #include "restore/match.h"
@@ -39,10 +40,17 @@ class Addresses {
   std::shared_ptr<os::ReservedAddresses> reserved_;
 };
 
+// How tensors that the file has in C order lay in memory, by the storage that stands for them.
+struct Arrangement {
+  std::map<std::shared_ptr<const Storage>, value::InMemory> forms;
+  Arranger arranger;
+};
+
 // Gives tensors that only stand for bytes of the file memory of their own.
 class PrivateCopies {
  public:
-  explicit PrivateCopies(const Addresses& file) : file_(file) {}
+  explicit PrivateCopies(const Addresses& file, Arrangement* arrangement = nullptr)
+      : file_(file), arrangement_(arrangement) {}
 
   // The same tree over new storages, which are filled from `destinations`.
   Value replace(const Value& node) {
@@ -69,7 +77,11 @@ class PrivateCopies {
   }
 
   Tensor replace(const Tensor& t) {
-    return {storage_for(t.storage()), t.dtype(), t.shape(), t.strides(), t.byte_offset()};
+    const Tensor made(storage_for(t.storage()), t.dtype(), t.shape(), t.strides(), t.byte_offset());
+    if (arrangement_ == nullptr) return made;
+    const auto form = arrangement_->forms.find(t.storage());
+    if (form == arrangement_->forms.end()) return made;
+    return arrangement_->arranger.place(made, form->second);
   }
 
   std::vector<Destination> destinations() const {
@@ -91,6 +103,7 @@ class PrivateCopies {
   }
 
   const Addresses& file_;
+  Arrangement* arrangement_;
   std::map<std::shared_ptr<const Storage>, std::shared_ptr<const Storage>> storages_;
 };
 
@@ -130,8 +143,13 @@ std::string resume_into(const store::ShardReader& file, Value& state, const Resu
   const auto how = reader.how();
   const auto& entries = file.header().entries;
   const Addresses addresses(file);
+  Arrangement arrangement{{}, Arranger(file.name(), file.header().data_nbytes)};
   const EntryMemory memory{[&](std::uint32_t e) { return addresses.storage(entries[e]); },
-                           [&](std::uint32_t e) { return reader.bytes(entries[e]); }};
+                           [&](std::uint32_t e) { return reader.bytes(entries[e]); },
+                           [&](const Tensor& t, const auto& form) {
+                             arrangement.forms[t.storage()] = form;
+                             return t;
+                           }};
   const auto saved = decode_state(file, memory, {}, rules.allow_pickle);
 
   // 2. The trees, and what objects say.
@@ -143,11 +161,13 @@ std::string resume_into(const store::ShardReader& file, Value& state, const Resu
 
   // 3. What needs memory of its own is read first: until all of that is there,
   // nothing has changed.
-  PrivateCopies own(addresses);
+  PrivateCopies own(addresses, &arrangement);
   std::vector<Value> parts;
   for (const auto& part : found.objects) parts.push_back(own.replace(part.saved));
   auto merged = own.replace(found.merged);
+  os::require_memory("the part of the state that is new", arrangement.arranger.nbytes());
   reader.read(own.destinations());
+  transfer::copy_tensors(arrangement.arranger.take_copies(), copiers);
   auto overwrite = Overwrite(addresses, found.copies);
   if (rules.before_change) rules.before_change(merged);
 

@@ -58,18 +58,23 @@ void Capturing::end(std::exception_ptr failure) {
 
 Value Snapshot::state() const {
   const auto contents = state_->contents();
+  const auto mapped = std::make_shared<MappedImage>(contents.image, contents.layout->file_nbytes());
+  return SnapshotState::state_over(contents, mapped->mapping.data(), mapped);
+}
+
+Value SnapshotState::state_over(const Contents& contents, std::byte* image,
+                                const std::shared_ptr<void>& owner) {
   const auto& layout = *contents.layout;
-  const auto mapped = std::make_shared<MappedImage>(contents.image, layout.file_nbytes());
   std::map<std::uint32_t, std::shared_ptr<const Storage>> storages;
   const auto bytes_of = [&](std::uint32_t entry) {
-    return mapped->mapping.data() + layout.header_nbytes + layout.entries[entry].begin;
+    return image + layout.header_nbytes + layout.entries[entry].begin;
   };
   format::TreeSource source;
   source.tensor = [&](const format::View& view) {
     auto& storage = storages[view.entry];
     if (!storage) {
       storage = std::make_shared<Storage>(bytes_of(view.entry), layout.entries[view.entry].nbytes(),
-                                          mapped);
+                                          owner);
     }
     auto v = view;
     format::resolve_view(v, layout.entries, "a snapshot");

@@ -41,6 +41,10 @@ class SnapshotState {
   /// Ends the lease for all handles.
   void close();
 
+  /// The state whose image lies at `image`, over memory that `owner` keeps.
+  static Value state_over(const Contents& contents, std::byte* image,
+                          const std::shared_ptr<void>& owner);
+
  private:
   HomeProcess home_;
   mutable std::mutex mutex_;

@@ -117,7 +117,8 @@ TEST_F(InspectTest, DescribesAStep) {
   EXPECT_EQ(embed.entry, "model.embed.weight");
   EXPECT_TRUE(embed.is_shared);
   const auto& transposed = find(d, "model.transposed");
-  EXPECT_EQ(transposed.entry, "model.embed.weight");
+  EXPECT_EQ(transposed.entry, "model.transposed");
+  EXPECT_TRUE(transposed.is_shared);
   EXPECT_THAT(transposed.strides, ElementsAre(1, 70));
   EXPECT_FALSE(find(d, "model.bias").is_shared);
   EXPECT_THAT(find(d, "empty").shape, ElementsAre(0, 4));
