@@ -7,10 +7,8 @@ namespace understudy::restore {
 Tensor Arranger::place(const Tensor& in_file, const value::InMemory& form) {
   auto& run = runs_[form.run];
   if (!run) {
-    // Runs are at most twice their tensors' bytes (value::file_form), all of which are in the file,
-    // and a little padding.
-    constexpr std::uint64_t kPadding = 16;
-    const auto most = 2 * data_nbytes_ + kPadding * runs_.size();
+    // All tensors of a run are in the file. Its length is rounded down where that is judged.
+    const auto most = value::kMaxGaps * (data_nbytes_ + runs_.size());
     if (form.run_nbytes > most || nbytes_ + form.run_nbytes > most) {
       fail(ErrorCode::corrupt,
            "{}: the tree asks for {} bytes of memory for tensors that share it, and the file has "

@@ -1,31 +1,13 @@
 #include "transfer/copy_tensors.h"
 
-#include <cstring>
 #include <map>
 
 #include "transfer/copy_bytes.h"
 #include "value/extents.h"
+#include "value/strided_copy.h"
 
 namespace understudy::transfer {
 namespace {
-
-void copy_strided(const std::byte* from, std::byte* to, const Tensor& source, const Tensor& target,
-                  std::size_t dim) {
-  const auto item = static_cast<std::int64_t>(item_size(source.dtype()));
-  if (dim == source.shape().size()) {
-    std::memcpy(to, from, static_cast<std::size_t>(item));
-    return;
-  }
-  const auto n = source.shape()[dim];
-  const auto from_step = source.strides()[dim] * item, to_step = target.strides()[dim] * item;
-  if (dim + 1 == source.shape().size() && from_step == item && to_step == item) {
-    std::memcpy(to, from, static_cast<std::size_t>(n * item));
-    return;
-  }
-  for (std::int64_t i = 0; i < n; ++i) {
-    copy_strided(from + i * from_step, to + i * to_step, source, target, dim + 1);
-  }
-}
 
 bool is_run(const TensorCopy& c) {
   return c.from.is_contiguous() && c.to.is_contiguous();
@@ -36,7 +18,7 @@ void copy_whole(const TensorCopy& c) {
   if (is_run(c)) {
     copy_bytes(c.to.data(), c.from.data(), c.to.nbytes());
   } else {
-    copy_strided(c.from.data(), c.to.data(), c.from, c.to, 0);
+    value::copy_strided(c.from, c.to);
   }
 }
 

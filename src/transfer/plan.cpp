@@ -1,9 +1,11 @@
 #include "transfer/plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/error.h"
+#include "value/strided_copy.h"
 
 namespace understudy::transfer {
 namespace {
@@ -12,40 +14,8 @@ namespace {
 // costs nothing, small enough that threads end together.
 constexpr std::uint64_t kPieceNbytes = std::uint64_t{1} << 20;
 
-// Rows of items that lie apart in the source: `rows` of them, each of `count` items of kNbytes,
-// which are dense in `out`. A tile at a time, so that a transposed source is read by whole cache
-// lines.
-template <std::size_t kNbytes>
-void copy_items(const std::byte* from, std::int64_t row_stride, std::int64_t stride,
-                std::int64_t rows, std::int64_t count, std::byte* out) {
-  constexpr std::int64_t kTile = 16;  // 16 items of 4 bytes are a cache line
-  constexpr auto kItem = static_cast<std::int64_t>(kNbytes);
-  for (std::int64_t row = 0; row < rows; row += kTile) {
-    const auto last_row = std::min(row + kTile, rows);
-    for (std::int64_t i = 0; i < count; ++i) {
-      for (auto r = row; r < last_row; ++r) {
-        std::memcpy(out + (r * count + i) * kItem, from + r * row_stride + i * stride, kNbytes);
-      }
-    }
-  }
-}
-
-using CopyItems = void (*)(const std::byte*, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
-                           std::byte*);
-
-CopyItems copy_items_of(std::uint64_t run_nbytes) {
-  switch (run_nbytes) {
-    case 1: return copy_items<1>;
-    case 2: return copy_items<2>;
-    case 4: return copy_items<4>;
-    case 8: return copy_items<8>;
-    case 16: return copy_items<16>;
-    default: return nullptr;
-  }
-}
-
 // How many whole rows (the last dimension) of `copy`, of which the first goes to `to`, end by `hi`.
-// They are dense at the destination, and of items that have a function of their own.
+// They are dense at the destination.
 std::int64_t whole_rows(const value::Copy& copy, const std::vector<std::int64_t>& index,
                         std::uint64_t to, std::uint64_t hi) {
   const auto dims = copy.counts.size();
@@ -69,7 +39,7 @@ void copy_clipped(const value::Copy& copy, std::uint64_t lo, std::uint64_t hi, s
     index[k] = std::min(offset / copy.destination_strides[k], copy.counts[k] - 1);
     offset -= index[k] * copy.destination_strides[k];
   }
-  const auto items = copy_items_of(copy.run_nbytes);
+  const bool are_items = copy.run_nbytes <= 16 && std::has_single_bit(copy.run_nbytes);
   for (;;) {
     auto to = copy.destination;
     auto* from = copy.source;
@@ -78,11 +48,14 @@ void copy_clipped(const value::Copy& copy, std::uint64_t lo, std::uint64_t hi, s
       from += index[k] * copy.source_strides[k];
     }
     if (to >= hi) return;
-    const auto rows = items != nullptr && to >= lo ? whole_rows(copy, index, to, hi) : 0;
+    const auto rows = are_items && to >= lo ? whole_rows(copy, index, to, hi) : 0;
     std::size_t k = dims;
     if (rows > 0) {
-      items(from, dims > 1 ? copy.source_strides[dims - 2] : 0, copy.source_strides[dims - 1], rows,
-            copy.counts[dims - 1], out + (to - lo));
+      const auto run = static_cast<std::int64_t>(copy.run_nbytes);
+      const value::CopyDim inner{copy.counts[dims - 1], copy.source_strides[dims - 1], run};
+      value::copy_items(copy.run_nbytes, from, out + (to - lo),
+                        {rows, dims > 1 ? copy.source_strides[dims - 2] : 0, inner.count * run},
+                        inner);
       // On to the next row, or the one after the last.
       index[dims - 1] = copy.counts[dims - 1] - 1;
       if (dims > 1) index[dims - 2] += rows - 1;

@@ -105,7 +105,7 @@ class Maker {
       if (tensor.numel() == 0 || has_a_byte_twice(tensor)) return false;
       nbytes += tensor.nbytes();
     }
-    return nbytes / kMaxGrowth <= extent.nbytes && extent.nbytes / 2 <= nbytes;
+    return nbytes / kMaxGrowth <= extent.nbytes && extent.nbytes / kMaxGaps <= nbytes;
   }
 
   void place(std::uint32_t t) {

@@ -35,10 +35,12 @@ struct FileForm {
 /// - one tensor (or several equal ones) covers it in C order,
 /// - a tensor over it has the same byte twice (an expanded one),
 /// - its tensors, each written by itself, would take more than kMaxGrowth times its bytes, or less
-///   than half of them.
+///   than one in kMaxGaps of them.
 FileForm file_form(const std::vector<const Tensor*>& tensors, Extents extents);
 
 /// Windows over one buffer are many times the buffer; two or three views of a weight are not.
 inline constexpr std::uint64_t kMaxGrowth = 4;
+/// Gaps are in memory only. A reader takes no file that asks for more than this times its bytes.
+inline constexpr std::uint64_t kMaxGaps = 8;
 
 }  // namespace understudy::value
