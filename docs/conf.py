@@ -58,17 +58,11 @@ PAGES = {
     "../CHANGELOG.md": "changes.md",
     "../SECURITY.md": "security.md",
 }
+# Which page of the reference declares what a header has.
 HEADERS = {
-    header: f"reference/cpp-{page}.md"
-    for page, headers in {
-        "checkpointer": ["checkpointer", "options"],
-        "files": ["files"],
-        "stager": ["stager", "again", "mirror"],
-        "ticket": ["ticket", "error"],
-        "values": ["value", "tensor", "dtype"],
-        "inspect": ["inspect", "version", "understudy"],
-    }.items()
-    for header in headers
+    name: page
+    for page in (ROOT / "docs/reference").glob("cpp-*.md")
+    for name in re.findall(r"\{doxygenfile\} (\w+\.h)", page.read_text("utf-8"))
 }
 
 
@@ -77,15 +71,25 @@ def site_link(match: re.Match[str]) -> str:
     text, target = match[1], match[2]
     if page := PAGES.get(target):
         return f"[{text}]({page})"
-    if header := re.fullmatch(r"\.\./include/understudy/(\w+)\.h", target):
-        return f"[{text}]({HEADERS[header[1]]})"
+    if header := re.fullmatch(r"\.\./include/understudy/(\w+\.h)", target):
+        page = HEADERS.get(header[1], Path("cpp.md"))
+        return f"[{text}](reference/{page.name})"
     return text
 
 
-def prepare_source(_app: Any, _page: str, content: list[str]) -> None:
+def other_headers() -> str:
+    """What the reference has for headers that no page of it names yet."""
+    names = sorted({path.name for path in (ROOT / "include/understudy").glob("*.h")} - set(HEADERS))
+    section = "\n## `understudy/{0}`\n\n```{{doxygenfile}} {0}\n```\n"
+    return "".join(section.format(name) for name in names if name != "understudy.h")
+
+
+def prepare_source(_app: Any, page: str, content: list[str]) -> None:
     # What an example leaves to its reader stands in comments, and is nothing to publish.
     text = re.sub(r"<!--.*?-->", "", content[0], flags=re.DOTALL)
     content[0] = re.sub(r"\[([^\]]*)\]\((\.\./[^)\s]*)\)", site_link, text)
+    if page == "reference/cpp":
+        content[0] += other_headers()
 
 
 # --- Python ---------------------------------------------------------------------------------------

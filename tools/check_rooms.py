@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that the rooms of the house keep to their order, and a few habits with them.
+"""Checks the layering: which module ("room") includes which, and a few habits with that.
 
     tools/check_rooms.py [ROOT]
 
@@ -58,14 +58,14 @@ PUBLIC_HEADERS = {
     "files": "restore",
     "checkpointer": "checkpointer",
     "inspect": "inspect",
-    "understudy": "street",
+    "understudy": "client",
 }
 
-# Folders on the street: public headers and their own files only.
-STREET = ("cli", "python/src", "examples", "bench")
+# Clients of the public API: public headers and their own files only.
+CLIENTS = ("cli", "python/src", "examples", "bench")
 
 # Libraries of others, by how their headers begin, and who may use them.
-EVERYBODY = set(ROOMS) | set(STREET)
+EVERYBODY = set(ROOMS) | set(CLIENTS)
 LIBRARIES = {
     "fmt/": EVERYBODY,
     "nlohmann/": {"format", "store", "inspect", "cli"},
@@ -160,13 +160,13 @@ class Checker:
 
     @staticmethod
     def room_of(file: str) -> str | None:
-        """The room of a file, its folder on the street, or nothing (tests and fuzz targets)."""
+        """The room of a file, its client's folder, or nothing (tests and fuzz targets)."""
         parts = file.split("/")
         if parts[0] == "src":
             return parts[1]
         if parts[0] == "include":
             return PUBLIC_HEADERS.get(parts[-1].removesuffix(".h"), "unknown")
-        return next((folder for folder in STREET if file.startswith(folder + "/")), None)
+        return next((folder for folder in CLIENTS if file.startswith(folder + "/")), None)
 
     def find(self, path: Path, name: str) -> str | None:
         for base in (path.parent, *(self.root / f for f in ("src", "python/src", "include"))):
@@ -175,7 +175,7 @@ class Checker:
         return None
 
     def check_include(self, file: str, number: int, room: str, quoted: bool, name: str) -> None:
-        if room != "street" and room not in ROOMS and room not in STREET:
+        if room != "client" and room not in ROOMS and room not in CLIENTS:
             self.problem(file, number, f"no room is called {room}")
             return
         first = name.split("/")[0]
@@ -184,7 +184,7 @@ class Checker:
         elif room == "python/src" and quoted and first in PYTHON_ROOMS:
             self.check_python_room(file, number, first, name)
         elif first in ROOMS and "/" in name:
-            if room in STREET or room == "street" or file.startswith("include/"):
+            if room in CLIENTS or room == "client" or file.startswith("include/"):
                 self.problem(file, number, f"{name} is private: only understudy/*.h is public")
             elif first != room and first not in ROOMS[room]:
                 self.problem(file, number, f"room {room} may not include {first} ({name})")

@@ -70,7 +70,7 @@ step: its number; None: the newest complete one.
 names: only these parts: a name or several, exact or prefixes ('model' takes all below it).
 source: 'disk', or 'auto', which is the same in this version. 'memory' is not supported.
 raises Error: not_found when there is no such step or name, corrupt when it is damaged (the message
-    names the newest step that is whole), unsupported when it holds pickles and allow_pickle is
+    names the newest other complete step), unsupported when it holds pickles and allow_pickle is
     False.)";
 
 inline constexpr auto kResume = R"(Read a step into the caller's own tensors and objects, in place.
