@@ -95,7 +95,8 @@ std::string greet_userfault(int fd) {
   scan.size = sizeof scan;
   const int done = calls().ioctl(pagemap, kPagemapScan, &scan);
   calls().close(pagemap);
-  return done == 0 ? "" : "this kernel cannot tell which pages stayed protected (Linux 6.7 can)";
+  if (done != 0) return "this kernel cannot tell which pages stayed protected (Linux 6.7 can)";
+  return why_no_copy();
 }
 
 WriteProtection::WriteProtection() {
@@ -137,8 +138,9 @@ WriteProtection::~WriteProtection() {
       calls().ioctl(fd_, UFFDIO_UNREGISTER, &range);
     }
   }
-  calls().close(pagemap_);
-  calls().close(fd_);
+  // Somebody may have closed them, and others have their numbers.
+  if (has_pagemap()) calls().close(pagemap_);
+  if (has_userfault()) calls().close(fd_);
 }
 
 bool WriteProtection::add(std::uintptr_t begin, std::uintptr_t end) {
@@ -174,7 +176,8 @@ bool WriteProtection::lift(std::uintptr_t begin, std::uint64_t nbytes) noexcept 
   return false;
 }
 
-bool WriteProtection::is_protected(std::uintptr_t begin, std::uint64_t nbytes) const noexcept {
+WriteProtection::Answer WriteProtection::is_protected(std::uintptr_t begin,
+                                                      std::uint64_t nbytes) const noexcept {
   // Asks for pages that have contents (or the mark of a protected page that was
   // never touched) and were not written: one region, which is the whole range.
   ScannedRegion region{};
@@ -187,8 +190,29 @@ bool WriteProtection::is_protected(std::uintptr_t begin, std::uint64_t nbytes) c
   scan.category_inverted = kIsWritten;
   scan.category_mask = kIsWritten;
   scan.category_anyof_mask = kIsPresent | kIsSwapped;
-  return calls().ioctl(pagemap_, kPagemapScan, &scan) == 1 && region.start == scan.start &&
-         region.end == scan.end;
+  const int regions = calls().ioctl(pagemap_, kPagemapScan, &scan);
+  if (regions < 0 && (errno == EBADF || errno == ENOTTY)) return Answer::none;
+  return regions == 1 && region.start == scan.start && region.end == scan.end ? Answer::yes
+                                                                              : Answer::no;
+}
+
+bool WriteProtection::has_userfault() const noexcept {
+  // An empty range: refused by the userfaultfd, and by any other descriptor in another way.
+  uffdio_range nothing{};
+  return calls().ioctl(fd_, UFFDIO_WAKE, &nothing) == 0 || errno == EINVAL;
+}
+
+bool WriteProtection::has_pagemap() const noexcept {
+  PagemapScan scan{};
+  scan.size = sizeof scan;
+  return calls().ioctl(pagemap_, kPagemapScan, &scan) == 0;
+}
+
+std::string WriteProtection::why_not() const {
+  if (!has_userfault() || !has_pagemap()) {
+    return "somebody closed a descriptor of Understudy's that protects memory";
+  }
+  return why_no_copy();
 }
 
 int WriteProtection::wait_for_writes(std::array<std::uintptr_t, 16>& addresses,
@@ -224,15 +248,22 @@ void WriteProtection::abandon() noexcept {
   ::close(pagemap_);
 }
 
-bool copy_fault_proof(std::byte* to, const std::byte* from, std::size_t nbytes) noexcept {
+CopyResult copy_fault_proof(std::byte* to, const std::byte* from, std::size_t nbytes) noexcept {
   while (nbytes > 0) {
     const iovec source{const_cast<std::byte*>(from), nbytes}, target{to, nbytes};
     const auto n = calls().write_own_memory(&source, &target);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
+    if (n < 0 && errno != EFAULT) return CopyResult::refused;
+    if (n <= 0) return CopyResult::not_mapped;
     to += n, from += n, nbytes -= static_cast<std::size_t>(n);
   }
-  return true;
+  return CopyResult::done;
+}
+
+std::string why_no_copy() {
+  std::byte from{1}, to{0};
+  if (copy_fault_proof(&to, &from, 1) == CopyResult::done && to == from) return {};
+  return fmt::format("this process may not copy by process_vm_writev: {}", std::strerror(errno));
 }
 
 std::uint64_t collapse_into_huge_pages(std::uintptr_t begin, std::uintptr_t end) noexcept {

@@ -51,9 +51,18 @@ class WriteProtection {
   /// Lifts it, and wakes who waits for it. False when a part is not registered:
   /// they are woken all the same, and the other parts are lifted.
   bool lift(std::uintptr_t begin, std::uint64_t nbytes) noexcept;
-  /// True when every page of the range has been protected without a break since
+  enum class Answer {
+    yes,
+    no,
+    none,  ///< the kernel was not asked: the descriptor for that is no longer ours
+  };
+  /// Whether every page of the range has been protected without a break since
   /// `protect`: none was lifted, dropped, or mapped anew.
-  bool is_protected(std::uintptr_t begin, std::uint64_t nbytes) const noexcept;
+  Answer is_protected(std::uintptr_t begin, std::uint64_t nbytes) const noexcept;
+
+  /// Empty, or what is not possible any more of that which was when this was made: the program
+  /// has closed a descriptor of ours, or given up the right to a system call.
+  std::string why_not() const;
 
   /// The addresses of writes that wait, at most as many as fit. Waits for one, or
   /// for `interrupt` (which is left set). A negative count: the descriptor is no
@@ -71,14 +80,23 @@ class WriteProtection {
     std::uintptr_t begin, end;
   };
 
+  bool has_userfault() const noexcept;
+  bool has_pagemap() const noexcept;
+
   int fd_ = -1;
   int pagemap_ = -1;
   std::vector<Range> added_;
 };
 
-/// Copies `nbytes` from anywhere in this process. False, and not a signal, when
-/// a part of `from` is not mapped.
-bool copy_fault_proof(std::byte* to, const std::byte* from, std::size_t nbytes) noexcept;
+enum class CopyResult {
+  done,
+  not_mapped,  ///< a part of `from` is not
+  refused,     ///< this process may not (any more) make the system call
+};
+/// Copies `nbytes` from anywhere in this process, without a signal where it cannot.
+CopyResult copy_fault_proof(std::byte* to, const std::byte* from, std::size_t nbytes) noexcept;
+/// Tries it. Empty, or why this process may not.
+std::string why_no_copy();
 
 /// Makes huge pages of the blocks of 2 MiB that lie in [begin, end), block by
 /// block; returns how many are. Never for protected pages.

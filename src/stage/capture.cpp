@@ -61,7 +61,7 @@ std::exception_ptr failure_of(const stage::Flight& flight, const std::vector<std
   if (why == Failure::none) return {};
   auto code = ErrorCode::invalid;
   if (why == Failure::late) code = ErrorCode::timeout;
-  if (why == Failure::lost) code = ErrorCode::io;
+  if (why == Failure::lost || why == Failure::refused) code = ErrorCode::io;
   const auto chunk = flight.failed_chunk();
   const auto name = chunk
                         ? tensor_at(paths, layout, static_cast<std::uint64_t>(chunk->target - data))

@@ -53,12 +53,20 @@ bool Flight::copy(std::size_t index) noexcept {
   const auto& run = chunk.run;
   const auto* from = reinterpret_cast<const std::byte*>(run.source);
   auto why = Failure::none;
-  if (!os::copy_fault_proof(run.target, from, run.nbytes)) why = Failure::unmapped;
+  switch (os::copy_fault_proof(run.target, from, run.nbytes)) {
+    case os::CopyResult::done: break;
+    case os::CopyResult::not_mapped: why = Failure::unmapped; break;
+    case os::CopyResult::refused: why = Failure::refused; break;
+  }
   // What was read is read before the question is asked, and that before the
   // lifting: system calls are ordered by the kernel's locks, and by this.
   chunk.state.exchange(State::claimed, std::memory_order_seq_cst);
-  if (why == Failure::none && !protection_.is_protected(run.source, run.nbytes)) {
-    why = Failure::unprotected;
+  if (why == Failure::none) {
+    switch (protection_.is_protected(run.source, run.nbytes)) {
+      case os::WriteProtection::Answer::yes: break;
+      case os::WriteProtection::Answer::no: why = Failure::unprotected; break;
+      case os::WriteProtection::Answer::none: why = Failure::lost; break;
+    }
   }
   if (!protection_.lift(run.source, run.nbytes) && why == Failure::none) {
     why = Failure::unprotected;

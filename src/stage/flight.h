@@ -50,7 +50,8 @@ class Flight {
     unmapped,     ///< a source is not mapped any more
     unprotected,  ///< a source was dropped, mapped anew or lifted by somebody else
     late,         ///< nobody copied or served for too long
-    lost,         ///< the descriptor is no longer ours
+    lost,         ///< a descriptor is no longer ours
+    refused,      ///< this process may not copy in the way it did any more
   };
 
   /// What it came to. Called once, by the thread that keeps watch, when nothing

@@ -164,13 +164,20 @@ std::string Overlapped::why_not() const {
 // Protects the selection for this plan. Where a mapping is not registered (memory
 // was mapped anew at the same place) looks again, once. Null when that does not
 // help, or when there is nothing to protect.
-std::shared_ptr<Flight> Overlapped::protect(PageFence::Turn& turn, const Work& work) {
+std::shared_ptr<Flight> Overlapped::protect(PageFence::Turn& turn, const Work& work,
+                                            std::string& why) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (plan_id_ != work.plan_id || attempt > 0) {
-      selection_ = select_pages(work.plan, turn, options_.huge_pages);
+      plan_id_ = 0;
+      try {
+        selection_ = select_pages(work.plan, turn, options_.huge_pages);
+      } catch (const Error& e) {  // no descriptor is left to look at the mappings, for example
+        why = e.what();
+        return nullptr;
+      }
       plan_id_ = work.plan_id;
     }
-    if (!why_not().empty()) return nullptr;
+    if (why = why_not(); !why.empty()) return nullptr;
     std::vector<PageRun> runs;
     runs.reserve(selection_.behind.size());
     for (const auto& p : selection_.behind) {
@@ -178,6 +185,8 @@ std::shared_ptr<Flight> Overlapped::protect(PageFence::Turn& turn, const Work& w
     }
     if (auto flight = turn.protect(std::move(runs), copiers_, work.workers)) return flight;
   }
+  plan_id_ = 0;
+  why = "memory under the state is being mapped anew";
   return nullptr;
 }
 
@@ -215,12 +224,9 @@ Overlapped::Begun Overlapped::begin(Work work) {
   std::string never;
   const auto turn = (*fence_)->take_turn(never);
   if (!turn) return never.empty() ? Begun{.must_wait = true} : refuse(never);
-  const auto flight = protect(*turn, work);
-  if (!flight) {
-    const auto reason = why_not();
-    if (reason.empty()) plan_id_ = 0;
-    return refuse(reason.empty() ? "memory under the state is being mapped anew" : reason);
-  }
+  std::string why;
+  const auto flight = protect(*turn, work, why);
+  if (!flight) return refuse(why);
   work.plan.fill_ranges(selection_.at_once, work.data, work.zero_gaps, work.workers);
   const auto at_once_nbytes = selection_.small_nbytes + selection_.refused_nbytes;
   flight->progress = work.progress;
@@ -247,6 +253,8 @@ std::string describe_failure(Flight::Failure failure, const std::string& name) {
              "before it was captured";
     case Failure::lost:
       return "somebody closed the descriptor that protects the state before it was captured";
+    case Failure::refused:
+      return "this process lost the right to process_vm_writev before the state was captured";
     case Failure::none: break;
   }
   return {};

@@ -84,7 +84,7 @@ class Overlapped {
  private:
   std::string why_blocking_is_better(const Work& work);
   std::string why_not() const;
-  std::shared_ptr<Flight> protect(PageFence::Turn& turn, const Work& work);
+  std::shared_ptr<Flight> protect(PageFence::Turn& turn, const Work& work, std::string& why);
   std::string describe() const;
 
   const OverlappedOptions options_;

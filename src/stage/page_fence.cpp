@@ -200,6 +200,7 @@ std::unique_ptr<PageFence::Turn> PageFence::take_turn(std::string& why_not) {
     return nullptr;
   }
   if (s.is_busy) return nullptr;
+  if (why_not = s.protection.why_not(); !why_not.empty()) return nullptr;
   s.start_threads();
   s.is_busy = true;
   return std::make_unique<Turn>(*this);

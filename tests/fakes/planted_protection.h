@@ -29,6 +29,10 @@ class PlantedProtection {
   std::function<void(const std::byte* from)> before_copy;
   /// Before the handler asks for writes that wait.
   std::function<void()> before_serving;
+  /// What the calls refuse with, where it is not 0: copies of that many bytes and more, the
+  /// question whether pages stayed protected, the opening of files.
+  std::atomic<int> copy_error{0}, answer_error{0}, open_error{0};
+  std::atomic<std::size_t> copy_error_nbytes{1};
   /// Says that pages stayed protected whatever happened to them.
   std::atomic<bool> says_protected{false};
   std::atomic<int> asked{0};
@@ -65,6 +69,7 @@ class PlantedProtection {
     if (_IOC_TYPE(request) == 'f' && _IOC_NR(request) == 16) {
       auto& scan = *static_cast<Scan*>(argument);
       if (scan.start != scan.end) ++self.asked;
+      if (scan.start != scan.end && self.answer_error != 0) return errno = self.answer_error, -1;
       if (self.says_protected && scan.start != scan.end) {
         *reinterpret_cast<Region*>(scan.regions) = {scan.start, scan.end, 0};
         return 1;
@@ -74,8 +79,20 @@ class PlantedProtection {
   }
 
   static ssize_t write_own_memory(const iovec* from, const iovec* to) {
-    if (current_->before_copy) current_->before_copy(static_cast<std::byte*>(from->iov_base));
+    auto& self = *current_;
+    if (self.copy_error != 0 && from->iov_len >= self.copy_error_nbytes) {
+      return errno = self.copy_error, -1;
+    }
+    // One byte is a trial.
+    if (self.before_copy && from->iov_len > 1) {
+      self.before_copy(static_cast<std::byte*>(from->iov_base));
+    }
     return os::system_calls().write_own_memory(from, to);
+  }
+
+  static int open(const char* path, int flags, mode_t mode) {
+    if (current_->open_error != 0) return errno = current_->open_error, -1;
+    return os::system_calls().open(path, flags, mode);
   }
 
   static int poll(pollfd* fds, nfds_t count, int timeout_ms) {
@@ -89,6 +106,7 @@ class PlantedProtection {
       t.ioctl = ioctl;
       t.write_own_memory = write_own_memory;
       t.poll = poll;
+      t.open = open;
       return t;
     }();
     return calls;

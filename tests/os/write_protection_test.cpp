@@ -16,6 +16,8 @@
 namespace understudy::os {
 namespace {
 
+using Answer = WriteProtection::Answer;
+
 constexpr std::uint64_t kPage = 4096, kNbytes = std::uint64_t{8} << 20;
 
 // Memory that is registered, unless this machine cannot.
@@ -45,7 +47,7 @@ class WriteProtectionTest : public testing::Test {
 
 TEST_F(WriteProtectionTest, AWriterWaitsUntilItIsLifted) {
   ASSERT_TRUE(protection_->protect(at_, kNbytes));
-  EXPECT_TRUE(protection_->is_protected(at_, kNbytes));
+  EXPECT_EQ(protection_->is_protected(at_, kNbytes), Answer::yes);
   std::atomic<bool> has_written{false};
   std::thread writer([&] {
     data_[5 * kPage + 7] = std::byte{2};
@@ -57,12 +59,12 @@ TEST_F(WriteProtectionTest, AWriterWaitsUntilItIsLifted) {
   EXPECT_EQ(addresses[0] / kPage, at_ / kPage + 5);
   EXPECT_FALSE(has_written);
   std::byte before{};
-  EXPECT_TRUE(copy_fault_proof(&before, data_ + 5 * kPage + 7, 1));
+  EXPECT_EQ(copy_fault_proof(&before, data_ + 5 * kPage + 7, 1), CopyResult::done);
   EXPECT_EQ(before, std::byte{1});
   EXPECT_TRUE(protection_->lift(at_, kNbytes));
   writer.join();
   EXPECT_EQ(data_[5 * kPage + 7], std::byte{2});
-  EXPECT_FALSE(protection_->is_protected(at_, kNbytes));
+  EXPECT_EQ(protection_->is_protected(at_, kNbytes), Answer::no);
 }
 
 TEST_F(WriteProtectionTest, WaitingIsInterrupted) {
@@ -77,29 +79,29 @@ TEST_F(WriteProtectionTest, WaitingIsInterrupted) {
 TEST_F(WriteProtectionTest, OnePageThatIsLiftedDroppedOrMappedAnewIsSeen) {
   ASSERT_TRUE(protection_->protect(at_, kNbytes));
   protection_->lift(at_ + 3 * kPage, kPage);
-  EXPECT_FALSE(protection_->is_protected(at_, 8 * kPage));
-  EXPECT_TRUE(protection_->is_protected(at_ + 4 * kPage, kNbytes - 4 * kPage));
+  EXPECT_EQ(protection_->is_protected(at_, 8 * kPage), Answer::no);
+  EXPECT_EQ(protection_->is_protected(at_ + 4 * kPage, kNbytes - 4 * kPage), Answer::yes);
   ::madvise(data_ + 10 * kPage, kPage, MADV_DONTNEED);
-  EXPECT_FALSE(protection_->is_protected(at_ + 8 * kPage, 8 * kPage));
+  EXPECT_EQ(protection_->is_protected(at_ + 8 * kPage, 8 * kPage), Answer::no);
   ::munmap(data_ + 20 * kPage, kPage);
-  EXPECT_FALSE(protection_->is_protected(at_ + 16 * kPage, 8 * kPage));
+  EXPECT_EQ(protection_->is_protected(at_ + 16 * kPage, 8 * kPage), Answer::no);
   ::mmap(data_ + 20 * kPage, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
          -1, 0);
   std::memset(data_ + 20 * kPage, 1, kPage);
-  EXPECT_FALSE(protection_->is_protected(at_ + 16 * kPage, 8 * kPage));
+  EXPECT_EQ(protection_->is_protected(at_ + 16 * kPage, 8 * kPage), Answer::no);
   EXPECT_FALSE(protection_->protect(at_ + 16 * kPage, 8 * kPage)) << "mapped anew: not registered";
   // What can be lifted is lifted.
   EXPECT_FALSE(protection_->lift(at_ + 16 * kPage, 8 * kPage));
-  EXPECT_FALSE(protection_->is_protected(at_ + 16 * kPage, kPage));
-  EXPECT_FALSE(protection_->is_protected(at_ + 23 * kPage, kPage));
+  EXPECT_EQ(protection_->is_protected(at_ + 16 * kPage, kPage), Answer::no);
+  EXPECT_EQ(protection_->is_protected(at_ + 23 * kPage, kPage), Answer::no);
 }
 
 TEST_F(WriteProtectionTest, PagesThatWereNeverTouchedStayProtectedWhenRead) {
   ::madvise(data_, kNbytes, MADV_DONTNEED);
   ASSERT_TRUE(protection_->protect(at_, kNbytes));
   std::array<std::byte, 2 * kPage> out{};
-  EXPECT_TRUE(copy_fault_proof(out.data(), data_ + kPage, out.size()));
-  EXPECT_TRUE(protection_->is_protected(at_, kNbytes));
+  EXPECT_EQ(copy_fault_proof(out.data(), data_ + kPage, out.size()), CopyResult::done);
+  EXPECT_EQ(protection_->is_protected(at_, kNbytes), Answer::yes);
   protection_->lift(at_, kNbytes);
 }
 
@@ -121,11 +123,11 @@ TEST(CopyFaultProof, StopsWhereMemoryEnds) {
       ::mmap(nullptr, 4 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   std::memset(data, 1, 4 * kPage);
   std::array<std::byte, 4 * kPage> out{};
-  EXPECT_TRUE(copy_fault_proof(out.data(), data, out.size()));
+  EXPECT_EQ(copy_fault_proof(out.data(), data, out.size()), CopyResult::done);
   EXPECT_EQ(std::memcmp(out.data(), data, out.size()), 0);
   ::munmap(data + 2 * kPage, kPage);
-  EXPECT_FALSE(copy_fault_proof(out.data(), data, out.size()));
-  EXPECT_TRUE(copy_fault_proof(out.data(), data, 2 * kPage));
+  EXPECT_EQ(copy_fault_proof(out.data(), data, out.size()), CopyResult::not_mapped);
+  EXPECT_EQ(copy_fault_proof(out.data(), data, 2 * kPage), CopyResult::done);
   ::munmap(data, 4 * kPage);
 }
 

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -49,6 +50,21 @@ def overlapping():
         pytest.skip(str(e))
     with stager:
         yield stager
+
+
+def test_storages_are_let_go_of_without_another_call(overlapping):
+    """As soon as they are captured, by the main thread as it goes on."""
+    kept = {"w": torch.ones(1 << 20)}
+    for _ in range(3):  # walked, and again
+        freed = threading.Event()
+        state = {"w": torch.ones(8 << 20), "kept": kept["w"]}
+        weakref.finalize(state["w"].untyped_storage(), freed.set)
+        ticket = overlapping.stage(state)
+        del state
+        deadline = time.monotonic() + 60
+        while not freed.wait(0.01):  # the main thread must run, and take the interpreter's lock
+            assert time.monotonic() < deadline
+        ticket.wait().close()
 
 
 def test_storages_are_held_behind_the_call(overlapping):

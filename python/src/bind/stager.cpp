@@ -132,7 +132,8 @@ void bind_stager(nb::module_& m) {
       .def("close", &PyStager::close, "Give the images back (leased ones when their leases end).")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyStager& self, nb::args) { self.close(); });
-  // The interpreter calls it before it takes modules and threads apart.
+  // The interpreter calls them before it takes modules and threads apart, the last one first.
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&stop_asking));
   nb::module_::import_("atexit").attr("register")(nb::cpp_function(&PyStager::finish_all));
 }
 

@@ -1,6 +1,9 @@
 #include "core/refs.h"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <thread>
 #include <utility>
 
 namespace understudy::python {
@@ -17,6 +20,28 @@ struct Dropped {
 // A stack without a lock: a lock could be held by another thread at the moment
 // of a fork, and then for ever in the child.
 constinit std::atomic<Dropped*> dropped{nullptr};
+// Whether the interpreter has been asked to empty the stack.
+constinit std::atomic<bool> is_asked{false};
+// Threads that are asking just now, and whether none may any more: the interpreter is about to
+// end, and with it what would be asked.
+constinit std::atomic<int> asking{0};
+constinit std::atomic<bool> is_over{false};
+const pid_t home = getpid();
+
+void drain() noexcept;
+
+// Has the main thread empty the stack as soon as it runs code of Python's, without a wait for it.
+void ask_to_drain() noexcept {
+  if (is_asked.exchange(true)) return;
+  ++asking;
+  const auto call = [](void*) {
+    drain();
+    return 0;
+  };
+  // Refused while many calls are pending: then the next Entry does it.
+  if (is_over || Py_AddPendingCall(call, nullptr) != 0) is_asked = false;
+  --asking;
+}
 
 void queue_drop(std::vector<PyObject*>&& objects) noexcept {
   if (objects.empty()) return;
@@ -26,9 +51,11 @@ void queue_drop(std::vector<PyObject*>&& objects) noexcept {
   while (!dropped.compare_exchange_weak(node->next, node, std::memory_order_release,
                                         std::memory_order_relaxed)) {
   }
+  ask_to_drain();
 }
 
 void drain() noexcept {
+  is_asked = false;  // what is pushed from here on asks anew
   auto* node = dropped.exchange(nullptr, std::memory_order_acquire);
   while (node != nullptr) {
     const auto& objects = node->objects;
@@ -69,6 +96,12 @@ Entry::Entry()
         throw_if(PyErr_CheckSignals() != 0);
       }) {
   drain();
+}
+
+// In a forked child nobody is asking, whatever the number says.
+void stop_asking() {
+  is_over = true;
+  while (getpid() == home && asking != 0) std::this_thread::yield();
 }
 
 Entry::~Entry() {

@@ -1,8 +1,8 @@
 // References to Python objects that C++ may drop on any thread.
 //
-// Workers never take the GIL, so a drop is only queued. Every call from Python
-// begins and ends with an Entry, which empties the queue under the GIL. What is
-// queued after the interpreter has ended is never freed.
+// Workers never take the GIL, so a drop is only queued. The main thread empties the queue
+// when it runs code of Python's next, and every call from Python, which begins and ends
+// with an Entry. What is queued when the interpreter ends, or after, is never freed.
 #pragma once
 
 #include <memory>
@@ -46,6 +46,9 @@ class NoCollection {
  private:
   bool was_on_;
 };
+
+/// Before the interpreter ends: from now on the main thread is not asked any more.
+void stop_asking();
 
 /// Stands first in every function that Python calls. Where such a call waits in the library,
 /// signals are handled, and the garbage is collected once: a cycle of it may hold what is
