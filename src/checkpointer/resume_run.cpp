@@ -13,12 +13,11 @@ class Try {
   Try(const ResumeTools& tools, const ResumeOptions& how, ResumeReport& report)
       : tools_(tools), how_(how), report_(report) {}
 
-  void run(const store::StepFolder& folder, Value& state) {
-    report_.step = folder.step;
-    naming_another(tools_.directory, folder.step, [&] {
-      const auto reader = store::open_step(folder);
+  void run(const OpenStep& found, Value& state) {
+    report_.step = found.folder.step;
+    naming_another(tools_.directory, found.folder.step, [&] {
       report_.reader = restore::resume_into(
-          reader, state, {.allow_pickle = tools_.allow_pickle, .before_change = hook()},
+          found.shard, state, {.allow_pickle = tools_.allow_pickle, .before_change = hook()},
           tools_.readers, tools_.copiers);
     });
   }
@@ -52,13 +51,13 @@ std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,
   for (;;) {
     Try attempt(tools, how, report);
     try {
-      const auto folder = choose_step(tools.directory, how.step, below);
-      if (!folder && !report.skipped.empty()) {
-        fail(ErrorCode::corrupt, "no step in {} is whole; the newest: {}", tools.directory.string(),
+      const auto found = open_chosen_step(tools.directory, how.step, below);
+      if (!found && !report.skipped.empty()) {
+        fail(ErrorCode::corrupt, "no step in {} is whole; the newest: {}", tools.directory.name(),
              report.skipped.front().reason);
       }
-      if (!folder) return {};
-      attempt.run(*folder, state);
+      if (!found) return {};
+      attempt.run(*found, state);
       return report;
     } catch (const DamagedStep& e) {
       // Half of one step under another is nothing to go on with in silence.

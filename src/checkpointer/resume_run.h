@@ -2,18 +2,18 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <vector>
 
 #include "base/worker_pool.h"
+#include "os/file.h"
 #include "understudy/checkpointer.h"
 
 namespace understudy {
 
 struct ResumeTools {
-  const std::filesystem::path& directory;
+  const os::Directory& directory;
   bool allow_pickle;
   WorkerPool& readers;
   WorkerPool& copiers;

@@ -11,6 +11,7 @@
 #include "inspect/plain_file.h"
 #include "inspect/resolve.h"
 #include "os/file.h"
+#include "os/path.h"
 #include "store/commit.h"
 #include "store/leftovers.h"
 #include "store/names.h"
@@ -196,13 +197,14 @@ fs::path without_slash(const fs::path& path) {
 
 ExportReport export_state(const fs::path& path, const fs::path& to, const ExportOptions& options) {
   if (options.max_shard_nbytes == 0) fail(ErrorCode::invalid, "shards cannot be of 0 bytes");
+  os::require_path(to);
   const auto out = without_slash(to);
   require_new(out);
-  const auto target = inspect::resolve(path);
-  const auto state = inspect::load_mapped(target);
+  const auto source = inspect::open_target(path);
+  const auto state = inspect::load_mapped(source.shard);
   const auto selection = Selector(options.prefix).run(state);
   if (selection.kept.empty()) {
-    fail(ErrorCode::not_found, "'{}' has no tensors{}", target.path.string(),
+    fail(ErrorCode::not_found, "'{}' has no tensors{}", source.target.path.string(),
          options.prefix.empty() ? "" : fmt::format(" below '{}'", options.prefix));
   }
 

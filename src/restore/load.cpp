@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "os/path.h"
 #include "os/system.h"
 #include "restore/arrange.h"
 #include "restore/block_reader.h"
@@ -97,6 +98,7 @@ Loaded load(const store::ShardReader& file, const LoadFileOptions& options, Work
 namespace understudy {
 
 Value load_file(const std::filesystem::path& path, const LoadFileOptions& options) {
+  os::require_path(path);
   const store::ShardReader reader(path);
   WorkerPool readers("us-read", options.threads > 0 ? options.threads : restore::kReadThreads);
   return restore::load(reader, options, readers).state;

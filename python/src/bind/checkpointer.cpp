@@ -155,7 +155,10 @@ class PyCheckpointer {
       nb::gil_scoped_release no_gil;
       return core_->resume(after, options);
     }();
-    if (!found) return found;
+    if (!found) {
+      warn_of_others();
+      return found;
+    }
     finish_tensors(walker.take_write_backs(), walker.torch_tensors());
     assign_restored(state, before, after);
     return found;
@@ -212,6 +215,14 @@ class PyCheckpointer {
     return *made;
   }
 
+  // Training is about to begin from nothing beside somebody's checkpoint.
+  void warn_of_others() const {
+    const auto other = core_->foreign_checkpoint();
+    if (other.empty()) return;
+    log("warning", "nothing was resumed: %s has no step of Understudy, but %s",
+        nb::cast(std::filesystem::path(other)));
+  }
+
   // Once, when the first save has been written: which writer it was, and why.
   void log_writer() {
     if (is_writer_logged_ || !last_) return;
@@ -235,7 +246,7 @@ class PyCheckpointer {
   void log(const char* level, const char* format, const nb::object& what) const {
     nb::module_::import_("logging")
         .attr("getLogger")("understudy")
-        .attr(level)(format, core_->directory().string(), what);
+        .attr(level)(format, nb::cast(core_->directory()), what);
   }
 
   const bool allow_pickle_;
