@@ -3,10 +3,8 @@
 #include <system_error>
 
 #include "base/error.h"
-#include "base/worker_pool.h"
 #include "os/path.h"
 #include "restore/choose_step.h"
-#include "restore/load.h"
 #include "store/foreign.h"
 
 namespace understudy::inspect {
@@ -87,14 +85,6 @@ OpenTarget open_target(const fs::path& path) {
     }
     return OpenTarget{target, store::open_step(*target.step)};
   });
-}
-
-Value load_mapped(const store::ShardReader& shard) {
-  WorkerPool readers("us-read", restore::kReadThreads);
-  LoadFileOptions options;
-  options.mmap = true;
-  options.allow_pickle = true;
-  return restore::load(shard, options, readers).state;
 }
 
 }  // namespace understudy::inspect

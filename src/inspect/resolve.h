@@ -54,8 +54,4 @@ struct OpenTarget {
 /// complete one beside it.
 OpenTarget open_target(const std::filesystem::path& path);
 
-/// The whole state over a mapping of its file: it needs no memory of
-/// its own. Every byte is verified. Pickles come as bytes, never as objects.
-Value load_mapped(const store::ShardReader& shard);
-
 }  // namespace understudy::inspect

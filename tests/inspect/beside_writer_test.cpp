@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <fstream>
 #include <thread>
 
 #include "fakes/before_call.h"
 #include "fakes/expect_error.h"
 #include "fakes/states.h"
+#include "os/calls.h"
 #include "understudy/inspect.h"
 
 namespace understudy {
@@ -165,6 +167,38 @@ TEST(BesideWriters, StepAskedForByItsPathIsOverwrittenOrGone) {
         describe(scene.run() / "step-7");
       } catch (const Error& error) {
         EXPECT_TRUE(retires && error.code() == ErrorCode::not_found) << error.what();
+      }
+      if (HasFailure()) return;
+      if (!before.was_reached()) break;
+    }
+  }
+}
+
+TEST(SourcesThatChange, AreErrorsAndNoSignalsAndNothingUnverifiedIsUsed) {
+  const fakes::TemporaryFolder folder(fakes::memory_folder());
+  const auto source = folder / "source", out = folder / "out", wanted = folder / "wanted";
+  save_file(training_state(1), source);
+  save_file(training_state(1), folder / "same");
+  export_state(source, wanted);
+  const auto bytes = fakes::read_text(source);
+  for (const bool is_cut : {true, false}) {
+    for (int at = 1;; ++at) {
+      SCOPED_TRACE("before call " + std::to_string(at) + (is_cut ? ", cut" : ", overwritten"));
+      fakes::write_text(source, bytes);
+      const fakes::BeforeCall before(at, [&] {
+        if (is_cut) return fs::resize_file(source, bytes.size() / 2);
+        std::fstream file(source, std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(static_cast<std::streamoff>(bytes.size() - 4000));
+        file << std::string(4000, 'x');
+      });
+      try {
+        fs::remove(out);
+        EXPECT_TRUE(diff(source, folder / "same").empty());
+        export_state(source, out);
+        EXPECT_EQ(fakes::read_text(out), fakes::read_text(wanted));
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::corrupt) << error.what();
+        EXPECT_FALSE(fs::exists(out));
       }
       if (HasFailure()) return;
       if (!before.was_reached()) break;
