@@ -13,8 +13,11 @@
 #include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
+<<<<<<< HEAD
 #include "os/file.h"
 #include "restore/choose_step.h"
+=======
+>>>>>>> 2c72c8e (load_file takes a step's folder and a model of several files)
 #include "restore/load.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
@@ -268,22 +271,7 @@ void CheckpointerState::close() {
 }
 
 Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
-  LoadFileOptions load;
-  load.names = how.names;
-  load.allow_pickle = options.allow_pickle;
-  const os::Directory& directory = folder_.require();
-  const auto found = open_chosen_step(directory, how.step);
-  if (!found) {
-    const auto other = store::name_checkpoint_in(directory);
-    fail(ErrorCode::not_found, "there is no step in {}{}", directory.name(),
-         other.empty() ? "" : "; what lies there is " + other);
-  }
-  return naming_another(directory, found->folder.step, [&] {
-    auto loaded = restore::load(found->shard, load, readers_);
-    return Checkpoint{found->folder.step, std::move(loaded.state),
-                      metadata_from_json(found->folder.manifest->metadata_json), "disk",
-                      std::move(loaded.how)};
-  });
+  return restore_run(folder_.require(), how, options.allow_pickle, readers_);
 }
 
 std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& how) {

@@ -1,8 +1,11 @@
 #include "checkpointer/resume_run.h"
 
 #include "base/error.h"
+#include "format/metadata.h"
 #include "restore/choose_step.h"
+#include "restore/load.h"
 #include "restore/resume.h"
+#include "store/foreign.h"
 
 namespace understudy {
 namespace {
@@ -42,6 +45,25 @@ class Try {
 };
 
 }  // namespace
+
+Checkpoint restore_run(const os::Directory& directory, const RestoreOptions& how, bool allow_pickle,
+                       WorkerPool& readers) {
+  LoadFileOptions load;
+  load.names = how.names;
+  load.allow_pickle = allow_pickle;
+  const auto found = open_chosen_step(directory, how.step);
+  if (!found) {
+    const auto other = store::name_checkpoint_in(directory);
+    fail(ErrorCode::not_found, "there is no step in {}{}", directory.name(),
+         other.empty() ? "" : "; what lies there is " + other);
+  }
+  return naming_another(directory, found->folder.step, [&] {
+    auto loaded = restore::load(found->shard, load, readers);
+    return Checkpoint{found->folder.step, std::move(loaded.state),
+                      metadata_from_json(found->folder.manifest->metadata_json), "disk",
+                      std::move(loaded.how)};
+  });
+}
 
 std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,
                                        const ResumeOptions& how) {

@@ -1,4 +1,4 @@
-// Which step of a run is resumed, and what comes before and after.
+// Which step of a run is restored or resumed, and what comes before and after.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,10 @@ struct ResumeTools {
   /// Gives up the steps above one, durably; returns them.
   std::function<std::vector<std::int64_t>(std::int64_t step)> discard_newer;
 };
+
+/// As Checkpointer::restore.
+Checkpoint restore_run(const os::Directory& directory, const RestoreOptions& how, bool allow_pickle,
+                       WorkerPool& readers);
 
 /// As Checkpointer::resume. Nothing when there is no step.
 std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,

@@ -9,6 +9,7 @@
 #include "restore/arrange.h"
 #include "restore/block_reader.h"
 #include "restore/decode.h"
+#include "restore/load_folder.h"
 
 namespace understudy::restore {
 namespace {
@@ -99,9 +100,12 @@ namespace understudy {
 
 Value load_file(const std::filesystem::path& path, const LoadFileOptions& options) {
   os::require_path(path);
-  const store::ShardReader reader(path);
   WorkerPool readers("us-read", options.threads > 0 ? options.threads : restore::kReadThreads);
-  return restore::load(reader, options, readers).state;
+  const auto found = os::find_file(path);
+  if (found && found->type == os::FileInfo::Type::directory) {
+    return restore::load_folder(path, options, readers);
+  }
+  return restore::load(store::ShardReader(path), options, readers).state;
 }
 
 }  // namespace understudy

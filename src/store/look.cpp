@@ -154,12 +154,39 @@ std::vector<StepFolder> look_at_steps(const os::Directory& directory) {
   fail_restless(directory.name());
 }
 
-StepFolder look_at_step(const std::filesystem::path& step_path) {
+namespace {
+
+struct ParentAndName {
+  os::Directory parent;
+  std::string name;
+};
+
+ParentAndName open_parent(const std::filesystem::path& step_path) {
   // "runs/a/step-7/" is step-7 too.
   const auto path = step_path.filename().empty() ? step_path.parent_path() : step_path;
   if (path.filename().empty()) fail(ErrorCode::invalid, "{} is not a step", step_path.native());
   const auto parent = path.parent_path();
-  return look_at_step(os::Directory::open(parent.empty() ? "." : parent), path.filename().native());
+  return {os::Directory::open(parent.empty() ? "." : parent), path.filename().native()};
+}
+
+}  // namespace
+
+StepFolder look_at_step(const std::filesystem::path& step_path) {
+  const auto [parent, name] = open_parent(step_path);
+  return look_at_step(parent, name);
+}
+
+ShardReader open_step_at(const std::filesystem::path& step_path) {
+  const auto [parent, name] = open_parent(step_path);
+  for (int turn = 0; turn < kReadTurns; ++turn) {
+    const StepFolder step = look_at_step(parent, name);
+    try {
+      return open_step(step);
+    } catch (const Error&) {
+      if (is_still_there(parent, name, *step.folder)) throw;
+    }
+  }
+  fail_restless(step_path);
 }
 
 std::vector<StepFolder> look_at_steps(const std::filesystem::path& directory) {

@@ -26,6 +26,10 @@ std::vector<StepFolder> look_at_steps(const os::Directory& directory);
 std::optional<StepFolder> find_newest_step(const os::Directory& directory,
                                            const std::function<bool(std::int64_t)>& is_wanted);
 
+/// Opens the step that has the path; should a writer replace it meanwhile, what has
+/// the path then. Throws as look_at_step and open_step do.
+ShardReader open_step_at(const std::filesystem::path& step_path);
+
 /// True while `name` leads to the very folder that was looked at.
 bool is_still_there(const os::Directory& directory, const std::string& name,
                     const os::Directory& folder);

@@ -22,7 +22,8 @@ constexpr int kOld = 7, kNew = 70;  // what the states tell
 
 int told(const Value& state) {
   for (const auto& [key, value] : state.pairs()) {
-    if (key.is_text() && key.as_text() == "step") return static_cast<int>(value.as_integer());
+    if (key.type() == Value::Type::text && key.as_text() == "step")
+      return static_cast<int>(value.as_integer());
   }
   ADD_FAILURE() << "a state without its step";
   return -1;
