@@ -13,11 +13,7 @@
 #include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
-<<<<<<< HEAD
 #include "os/file.h"
-#include "restore/choose_step.h"
-=======
->>>>>>> 2c72c8e (load_file takes a step's folder and a model of several files)
 #include "restore/load.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
