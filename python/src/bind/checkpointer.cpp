@@ -207,7 +207,25 @@ class PyCheckpointer {
   }
   const std::filesystem::path& directory() const { return core_->directory(); }
 
+  // Never raises: it is for messages and debuggers.
+  nb::object repr() const {
+    return nb::str("Checkpointer({!r}, {}{})")
+        .attr("format")(nb::str(nb::cast(directory())), steps_text(),
+                        is_finished_ ? ", closed" : "");
+  }
+
  private:
+  std::string steps_text() const {
+    constexpr std::size_t kShown = 5;  // the newest; a run may have thousands
+    try {
+      const auto all = steps();
+      if (all.size() <= kShown) return fmt::format("steps=[{}]", fmt::join(all, ", "));
+      return fmt::format("steps=[..., {}] ({} in all)",
+                         fmt::join(all.end() - kShown, all.end(), ", "), all.size());
+    } catch (const Error& error) {
+      return fmt::format("steps unknown ({})", to_string(error.code()));
+    }
+  }
   WalkOptions walking() const { return {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}; }
   // Those that exist. Touched under the GIL only.
   static std::set<PyCheckpointer*>& all() {
@@ -325,6 +343,7 @@ void bind_checkpointer(nb::module_& m) {
       .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
       .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(), docs::kWaitAll)
       .def("close", &PyCheckpointer::close, docs::kCloseCheckpointer)
+      .def("__repr__", &PyCheckpointer::repr)
       .def_prop_ro("directory", &PyCheckpointer::directory, "The folder of the run.")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyCheckpointer& self, nb::args) { self.close(); });
