@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PACKAGE_ROOT, child_environment
+from conftest import child_environment
+from safetensors import safe_open
 from safetensors.torch import save_file as save_plain
 
 import understudy
@@ -130,15 +131,17 @@ def test_a_failed_ticket_tells_why(tmp_path):
     ckpt.close()
 
 
-def test_the_command_line_by_python(tmp_path):
+@pytest.fixture
+def run_cli():
+    """``python -m understudy``."""
     program = os.environ.get("UNDERSTUDY_CLI")
     environment = child_environment()
     if program:
         environment["PATH"] = os.path.dirname(program) + os.pathsep + environment["PATH"]
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "understudy", *arguments],
+            [sys.executable, "-m", "understudy", *map(str, arguments)],
             capture_output=True,
             text=True,
             env=environment,
@@ -146,12 +149,36 @@ def test_the_command_line_by_python(tmp_path):
             check=False,
         )
 
+    return run
+
+
+def test_the_command_line_by_python(tmp_path, run_cli):
     with Checkpointer(tmp_path) as ckpt:
         ckpt.save(3, {"w": torch.zeros(4)}).wait()
-    assert " 3 " in run("ls", str(tmp_path)).stdout
-    assert run("show", str(tmp_path / "none")).returncode == 2
-    assert run("--version").stdout == f"understudy {understudy.__version__}\n"
-    assert PACKAGE_ROOT
+    assert " 3 " in run_cli("ls", tmp_path).stdout
+    assert run_cli("show", tmp_path / "none").returncode == 2
+    assert run_cli("--version").stdout == f"understudy {understudy.__version__}\n"
+
+
+def test_what_another_tool_has_rewritten_is_a_plain_file(tmp_path, run_cli):
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+    state = {"a": torch.arange(5), "b": {"c": torch.randn(3, 4)}, "n": 7}
+    save_file(state, ours, metadata={"by": "me"})
+    with safe_open(ours, "pt") as opened:
+        names = opened.keys()
+        tensors = {name: opened.get_tensor(name) for name in names}
+        save_plain(tensors, theirs, opened.metadata())
+    loaded = load_file(theirs)
+    assert sorted(loaded) == sorted(tensors) and torch.equal(loaded["a"], state["a"])
+    verified = run_cli("verify", theirs)
+    assert verified.returncode == 0 and "cannot be verified" in verified.stdout
+    # A step's file that was rewritten is damage: the manifest knows another.
+    with Checkpointer(tmp_path / "run") as ckpt:
+        step = ckpt.save(1, state).wait()
+        (shard,) = step.glob("*.safetensors")
+        with safe_open(shard, "pt") as opened:
+            save_plain({"a": state["a"]}, shard, opened.metadata())
+        assert error_of(ckpt.restore).code == "corrupt"
 
 
 def test_load_file_takes_a_steps_folder(tmp_path):
