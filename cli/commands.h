@@ -2,7 +2,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "understudy/error.h"
 #include "understudy/inspect.h"
 
 namespace understudy::cli {
@@ -13,6 +15,11 @@ enum Exit : int {
   kFinding = 1,  ///< damaged, or different
   kFailed = 2,   ///< could not do it
 };
+
+/// Damage is a finding, also where it keeps a command from its work.
+inline int exit_for(ErrorCode code) noexcept {
+  return code == ErrorCode::corrupt ? kFinding : kFailed;
+}
 
 struct LsArguments {
   std::string directory;
@@ -26,7 +33,7 @@ struct ShowArguments {
 };
 
 struct VerifyArguments {
-  std::string path;
+  std::vector<std::string> paths;
   bool json = false;
 };
 

@@ -39,11 +39,11 @@ void add_verify(CLI::App& app, Action& action) {
   auto options = std::make_shared<VerifyArguments>();
   auto* command = app.add_subcommand("verify", "Read every byte and check it");
   command
-      ->add_option("PATH", options->path,
-                   "A step's folder, a run's folder (its newest step) or a file")
+      ->add_option("PATH", options->paths,
+                   "Steps' folders, runs' folders (their newest step) or files")
       ->required();
   add_json_flag(command, options->json);
-  command->footer("Exit status 1 when there is damage.");
+  command->footer("Exit status 1 when there is damage, 2 when one could not be verified.");
   command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 

@@ -35,12 +35,12 @@ int report(ErrorCode code, std::string_view message, bool json) {
   print_error(message);
   // Standard output may be what failed.
   try {
-    if (json) print_json({{"error", {{"code", to_string(code)}, {"message", message}}}});
+    if (json) print_json({{"error", error_json(code, message)}});
     flush_output();
   } catch (const Error&) {
     return kFailed;
   }
-  return code == ErrorCode::corrupt ? kFinding : kFailed;
+  return exit_for(code);
 }
 
 /// True when `--json` is among the arguments, also where they make no sense.
@@ -51,8 +51,24 @@ bool wants_json(int argc, char** argv) {
   return false;
 }
 
-/// Help and version are no errors, though they come as exceptions.
-int finish_parsing(const CLI::App& app, const CLI::ParseError& error, bool json) {
+/// The first argument that is no option, where no command is called so.
+std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]).starts_with('-')) continue;
+    std::string names;
+    for (const auto* command : app.get_subcommands(nullptr)) {
+      if (command->get_name() == argv[i]) return {};
+      names += (names.empty() ? "" : ", ") + command->get_name();
+    }
+    return fmt::format("there is no command '{}', only {}", argv[i], names);
+  }
+  return {};
+}
+
+/// Help and version are no errors, though they come as exceptions. `unknown`: what
+/// is wrong with the command's name.
+int finish_parsing(const CLI::App& app, const CLI::ParseError& error, const std::string& unknown,
+                   bool json) {
   if (error.get_exit_code() == 0) {
     std::ostringstream out;
     app.exit(error, out, out);
@@ -61,10 +77,11 @@ int finish_parsing(const CLI::App& app, const CLI::ParseError& error, bool json)
     return kFine;
   }
   const auto commands = app.get_subcommands();
-  return report(ErrorCode::invalid,
-                fmt::format("{} (see understudy {}--help)", error.what(),
-                            commands.empty() ? "" : commands.front()->get_name() + " "),
-                json);
+  return report(
+      ErrorCode::invalid,
+      fmt::format("{} (see understudy {}--help)", unknown.empty() ? error.what() : unknown,
+                  commands.empty() ? "" : commands.front()->get_name() + " "),
+      json);
 }
 
 int run_program(int argc, char** argv) {
@@ -82,7 +99,7 @@ int run_program(int argc, char** argv) {
     flush_output();
     return status;
   } catch (const CLI::ParseError& error) {
-    return finish_parsing(app, error, json);
+    return finish_parsing(app, error, unknown_command(app, argc, argv), json);
   } catch (const Error& error) {
     return report(error.code(), error.what(), json);
   } catch (const std::bad_alloc&) {

@@ -74,6 +74,10 @@ void flush_output() {
   require_written(std::fflush(stdout) == 0);
 }
 
+Json error_json(ErrorCode code, std::string_view message) {
+  return {{"code", to_string(code)}, {"message", message}};
+}
+
 void print_error(std::string_view message) noexcept {
   std::fprintf(stderr, "understudy: error: %s\n", escape(message).c_str());
 }

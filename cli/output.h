@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "understudy/error.h"
+
 namespace understudy::cli {
 
 using Json = nlohmann::ordered_json;  // fields in the order in which we name them
@@ -17,6 +19,9 @@ void print(std::string_view text);
 void print_json(const Json& document);
 /// Ends the output; throws Error(io) when it did not arrive.
 void flush_output();
+
+/// What a document says of an error.
+Json error_json(ErrorCode code, std::string_view message);
 
 /// "understudy: error: ..." on standard error.
 void print_error(std::string_view message) noexcept;

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include <memory>
+#include <algorithm>
 
 #include "commands.h"
 #include "output.h"
@@ -41,14 +41,36 @@ std::string report_text(const VerifyReport& report) {
                      path, size);
 }
 
+VerifyReport verify_one(const std::string& path) {
+  ProgressLine line("verify");
+  return verify(path, &ProgressLine::update, &line);
+}
+
+/// Several paths: what cannot be verified does not keep the others from it.
+int run_all(const VerifyArguments& options) {
+  int status = kFine;
+  auto reports = Json::array();
+  for (const auto& path : options.paths) {
+    try {
+      const auto report = verify_one(path);
+      reports.push_back(report_json(report));
+      if (!options.json) print(report_text(report));
+      if (!report.is_whole()) status = std::max<int>(status, kFinding);
+    } catch (const Error& error) {
+      print_error(error.what());
+      reports.push_back({{"path", path}, {"error", error_json(error.code(), error.what())}});
+      status = std::max(status, exit_for(error.code()));
+    }
+  }
+  if (options.json) print_json({{"reports", std::move(reports)}});
+  return status;
+}
+
 }  // namespace
 
 int run(const VerifyArguments& options) {
-  VerifyReport report;
-  {
-    ProgressLine line("verify");
-    report = verify(options.path, &ProgressLine::update, &line);
-  }
+  if (options.paths.size() > 1) return run_all(options);
+  const auto report = verify_one(options.paths.front());
   if (options.json) {
     print_json(report_json(report));
   } else {

@@ -45,6 +45,7 @@ PYTHON_ROOMS: dict[str, set[str]] = {
 # A public header belongs to the room that implements it.
 PUBLIC_HEADERS = {
     "error": "base",
+    "system_error": "base",
     "options": "base",
     "ticket": "base",
     "version": "base",

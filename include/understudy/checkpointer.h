@@ -16,6 +16,7 @@
 namespace understudy {
 
 struct CheckpointerOptions {
+  /// A relative one is fixed when the checkpointer is made.
   std::filesystem::path directory;
   std::optional<int> keep{};  ///< newest complete steps kept; absent: all
   Memory memory = Memory::automatic;
@@ -131,6 +132,10 @@ class Checkpointer {
   /// Complete steps, ascending; the newest of them.
   std::vector<std::int64_t> steps() const;
   std::optional<std::int64_t> latest() const;
+  /// What lies in the directory that looks like a checkpoint and is no step of ours,
+  /// in words: "a checkpoint of Lightning (last.ckpt)". Empty when nothing does. For
+  /// those who got nothing from `resume` and would begin anew.
+  std::string foreign_checkpoint() const;
 
   /// Waits for all saves; throws the first failure that nobody has seen.
   /// Returns false when the time ran out first.
@@ -138,6 +143,7 @@ class Checkpointer {
   /// Waits as `wait` does, then ends. Safe to call again.
   void close();
 
+  /// From the root, as it was when the checkpointer was made.
   const std::filesystem::path& directory() const;
 
  private:

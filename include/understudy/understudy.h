@@ -10,6 +10,7 @@
 #include "understudy/mirror.h"
 #include "understudy/options.h"
 #include "understudy/stager.h"
+#include "understudy/system_error.h"
 #include "understudy/tensor.h"
 #include "understudy/ticket.h"
 #include "understudy/value.h"

@@ -43,6 +43,7 @@ __version__: str
 class Error(Exception):
     code: _Code
 
+def _error(code: str, text: str, errno: int | None = None) -> Error: ...
 def save_file(
     state: Any,
     path: _Path,

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch.distributed.checkpoint import staging
 
-from understudy._core import Error, TensorStager
+from understudy._core import Error, TensorStager, _error
 
 __all__ = ["AsyncStager"]
 
@@ -61,13 +61,15 @@ class AsyncStager(staging.AsyncStager):
         future: bool = False,
     ) -> None:
         if images < 1:
-            raise Error(f"images must be at least 1, not {images}")
+            raise _error("invalid", f"images must be at least 1, not {images}")
         if memory not in ("auto", "pageable", "shared"):
-            raise Error(f"memory is 'auto', 'pageable' or 'shared', not {memory!r}")
+            raise _error("invalid", f"memory is 'auto', 'pageable' or 'shared', not {memory!r}")
         if when_busy not in ("wait", "skip", "error"):
-            raise Error(f"when_busy is 'wait', 'skip' or 'error', not {when_busy!r}")
+            raise _error("invalid", f"when_busy is 'wait', 'skip' or 'error', not {when_busy!r}")
         if when_busy == "skip" and not future:
-            raise Error("when_busy='skip' needs future=True: async_save has no other way to skip")
+            raise _error(
+                "invalid", "when_busy='skip' needs future=True: async_save has no other way to skip"
+            )
         self._images = images
         self._memory: Literal["pageable", "shared"] = (
             "pageable" if memory == "pageable" else "shared"

@@ -9,15 +9,17 @@
 #include "base/task_thread.h"
 #include "base/ticket.h"
 #include "checkpointer/resume_run.h"
+#include "checkpointer/run_folder.h"
 #include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
 #include "os/file.h"
-#include "restore/choose_step.h"
 #include "restore/load.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
 #include "store/discard.h"
+#include "store/foreign.h"
+#include "store/look.h"
 #include "store/reader.h"
 
 namespace understudy {
@@ -42,6 +44,8 @@ class CheckpointerState {
   StagerState& stager() { return stager_; }
   void require_here() const { home_.require("a checkpointer"); }
 
+  const RunFolder& folder() const { return folder_; }
+
   const CheckpointerOptions options;
   std::mutex resumed_mutex;
   std::optional<ResumeReport> resumed;
@@ -59,6 +63,7 @@ class CheckpointerState {
   }
 
   HomeProcess home_;
+  const RunFolder folder_;
   StagerState stager_;
   store::Writer writer_;
   SaveQueue queue_;
@@ -76,14 +81,12 @@ class CheckpointerState {
 namespace {
 
 CheckpointerOptions checked(CheckpointerOptions options) {
-  if (options.directory.empty()) fail(ErrorCode::invalid, "a checkpointer needs a directory");
   if (options.keep && *options.keep < 1) {
     fail(ErrorCode::invalid, "keep must be at least 1, not {}", *options.keep);
   }
   if (options.survive) {
     fail(ErrorCode::unsupported, "survive is not in this version: images end with the process");
   }
-  os::Directory::open_or_make(options.directory);
   return options;
 }
 
@@ -100,6 +103,7 @@ StagerOptions stager_options(const CheckpointerOptions& o) {
 
 CheckpointerState::CheckpointerState(CheckpointerOptions given)
     : options(checked(std::move(given))),
+      folder_(options.directory),
       stager_(stager_options(options)),
       writer_({.low_priority = true,
                .choice = options.writer,
@@ -112,10 +116,10 @@ CheckpointerState::~CheckpointerState() = default;
 std::shared_ptr<store::FolderLock> CheckpointerState::take_lock() {
   std::lock_guard lock(mutex_);
   if (is_closed_) {
-    fail(ErrorCode::closed, "the checkpointer of {} is closed", options.directory.string());
+    fail(ErrorCode::closed, "the checkpointer of {} is closed", folder_.path().native());
   }
   if (!lock_) {
-    lock_ = store::lock_folder(options.directory);
+    lock_ = store::lock_folder(folder_.require().reopen());
     highest_ = store::highest_step(*lock_).value_or(-1);
   }
   return lock_;
@@ -135,10 +139,11 @@ void CheckpointerState::note_committed(std::int64_t step) {
 std::shared_ptr<store::FolderLock> CheckpointerState::begin_save(std::int64_t step,
                                                                  bool overwrite) {
   if (step < 0) fail(ErrorCode::invalid, "a step must not be negative, but is {}", step);
+  const os::Directory& directory = folder_.require();
   auto lock = take_lock();
   if (!overwrite) {
     if (queue_.has(step)) fail(ErrorCode::invalid, "step {} is being saved already", step);
-    store::require_new_step(options.directory, step);
+    store::require_new_step(directory, step);
   }
   return lock;
 }
@@ -203,11 +208,13 @@ void CheckpointerState::persist_next() {
   try {
     const auto snapshot = job->capturing->take();
     const auto source = source_of(snapshot.shared_state()->contents(), header_metadata({}));
+    folder_.require();
     const auto done = store::commit_step(*job->lock, job->step, *source, job->metadata, writer_,
                                          {.overwrite = job->overwrite, .keep = options.keep},
                                          &job->ticket->done_nbytes);
     note_committed(job->step);
-    *job->result = done.path;
+    folder_.require();  // moved while it was written: not where the result says
+    *job->result = folder_.path() / done.path.filename();
     std::lock_guard lock(job->ticket->mutex);
     job->ticket->metrics.durable_s = job->ticket->elapsed();
     job->ticket->metrics.writer = done.writer;
@@ -260,23 +267,11 @@ void CheckpointerState::close() {
 }
 
 Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
-  LoadFileOptions load;
-  load.names = how.names;
-  load.allow_pickle = options.allow_pickle;
-  const auto folder = choose_step(options.directory, how.step);
-  if (!folder) {
-    fail(ErrorCode::not_found, "there is no step in {}", options.directory.string());
-  }
-  return naming_another(options.directory, folder->step, [&] {
-    const auto reader = store::open_step(*folder);
-    auto loaded = restore::load(reader, load, readers_);
-    return Checkpoint{folder->step, std::move(loaded.state),
-                      metadata_from_json(folder->manifest->metadata_json), "disk",
-                      std::move(loaded.how)};
-  });
+  return restore_run(folder_.require(), how, options.allow_pickle, readers_);
 }
 
 std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& how) {
+  const os::Directory& directory = folder_.require();
   std::shared_ptr<store::FolderLock> lock;
   if (how.discard_newer) {
     // Taken first: who may not write here may not discard either. A save that is still under
@@ -285,7 +280,7 @@ std::optional<std::int64_t> CheckpointerState::resume(Value& state, const Resume
     for (const auto& ticket : tickets()) TicketBase(ticket).wait_done_for({});
   }
   auto report = resume_run(
-      {.directory = options.directory,
+      {.directory = directory,
        .allow_pickle = options.allow_pickle,
        .readers = readers_,
        .copiers = stager_.workers(),
@@ -362,10 +357,15 @@ std::optional<ResumeReport> Checkpointer::resumed() const {
 std::vector<std::int64_t> Checkpointer::steps() const {
   state_->require_here();
   std::vector<std::int64_t> steps;
-  for (const auto& folder : store::look_at_steps(state_->options.directory)) {
+  for (const auto& folder : store::look_at_steps(state_->folder().require())) {
     if (folder.is_complete()) steps.push_back(folder.step);
   }
   return steps;
+}
+
+std::string Checkpointer::foreign_checkpoint() const {
+  state_->require_here();
+  return store::name_checkpoint_in(state_->folder().require());
 }
 
 std::optional<std::int64_t> Checkpointer::latest() const {
@@ -384,7 +384,7 @@ void Checkpointer::close() {
 }
 
 const fs::path& Checkpointer::directory() const {
-  return state_->options.directory;
+  return state_->folder().path();
 }
 
 }  // namespace understudy

@@ -1,8 +1,11 @@
 #include "checkpointer/resume_run.h"
 
 #include "base/error.h"
+#include "format/metadata.h"
 #include "restore/choose_step.h"
+#include "restore/load.h"
 #include "restore/resume.h"
+#include "store/foreign.h"
 
 namespace understudy {
 namespace {
@@ -13,12 +16,11 @@ class Try {
   Try(const ResumeTools& tools, const ResumeOptions& how, ResumeReport& report)
       : tools_(tools), how_(how), report_(report) {}
 
-  void run(const store::StepFolder& folder, Value& state) {
-    report_.step = folder.step;
-    naming_another(tools_.directory, folder.step, [&] {
-      const auto reader = store::open_step(folder);
+  void run(const OpenStep& found, Value& state) {
+    report_.step = found.folder.step;
+    naming_another(tools_.directory, found.folder.step, [&] {
       report_.reader = restore::resume_into(
-          reader, state, {.allow_pickle = tools_.allow_pickle, .before_change = hook()},
+          found.shard, state, {.allow_pickle = tools_.allow_pickle, .before_change = hook()},
           tools_.readers, tools_.copiers);
     });
   }
@@ -44,6 +46,25 @@ class Try {
 
 }  // namespace
 
+Checkpoint restore_run(const os::Directory& directory, const RestoreOptions& how, bool allow_pickle,
+                       WorkerPool& readers) {
+  LoadFileOptions load;
+  load.names = how.names;
+  load.allow_pickle = allow_pickle;
+  const auto found = open_chosen_step(directory, how.step);
+  if (!found) {
+    const auto other = store::name_checkpoint_in(directory);
+    fail(ErrorCode::not_found, "there is no step in {}{}", directory.name(),
+         other.empty() ? "" : "; what lies there is " + other);
+  }
+  return naming_another(directory, found->folder.step, [&] {
+    auto loaded = restore::load(found->shard, load, readers);
+    return Checkpoint{found->folder.step, std::move(loaded.state),
+                      metadata_from_json(found->folder.manifest->metadata_json), "disk",
+                      std::move(loaded.how)};
+  });
+}
+
 std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,
                                        const ResumeOptions& how) {
   ResumeReport report;
@@ -52,13 +73,13 @@ std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,
   for (;;) {
     Try attempt(tools, how, report);
     try {
-      const auto folder = choose_step(tools.directory, how.step, below);
-      if (!folder && !report.skipped.empty()) {
-        fail(ErrorCode::corrupt, "no step in {} is whole; the newest: {}", tools.directory.string(),
+      const auto found = open_chosen_step(tools.directory, how.step, below);
+      if (!found && !report.skipped.empty()) {
+        fail(ErrorCode::corrupt, "no step in {} is whole; the newest: {}", tools.directory.name(),
              report.skipped.front().reason);
       }
-      if (!folder) return {};
-      attempt.run(*folder, state);
+      if (!found) return {};
+      attempt.run(*found, state);
       return report;
     } catch (const DamagedStep& e) {
       // Half of one step under another is nothing to go on with in silence.

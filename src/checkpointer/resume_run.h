@@ -1,25 +1,29 @@
-// Which step of a run is resumed, and what comes before and after.
+// Which step of a run is restored or resumed, and what comes before and after.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <vector>
 
 #include "base/worker_pool.h"
+#include "os/file.h"
 #include "understudy/checkpointer.h"
 
 namespace understudy {
 
 struct ResumeTools {
-  const std::filesystem::path& directory;
+  const os::Directory& directory;
   bool allow_pickle;
   WorkerPool& readers;
   WorkerPool& copiers;
   /// Gives up the steps above one, durably; returns them.
   std::function<std::vector<std::int64_t>(std::int64_t step)> discard_newer;
 };
+
+/// As Checkpointer::restore.
+Checkpoint restore_run(const os::Directory& directory, const RestoreOptions& how, bool allow_pickle,
+                       WorkerPool& readers);
 
 /// As Checkpointer::resume. Nothing when there is no step.
 std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,

@@ -27,15 +27,23 @@ class HeaderEvents {
 
   HeaderEvents(Header& header, std::string_view file) : header_(header), file_(file) {}
 
-  bool null() { refuse("a null"); }
-  bool boolean(bool) { refuse("true or false"); }
-  bool number_integer(Json::number_integer_t) { refuse("a number with a sign"); }
+  bool null() {
+    // No metadata, as the reference reads it.
+    if (at_ == At::root && is_metadata_) return true;
+    return is_skipped() || refuse("a null");
+  }
+  bool boolean(bool) { return is_skipped() || refuse("true or false"); }
+  bool number_integer(Json::number_integer_t) {
+    return is_skipped() || refuse("a number with a sign");
+  }
   bool number_float(Json::number_float_t, const std::string& text) {
+    if (is_skipped()) return true;
     refuse(format_text("the number {}, which is not a plain 64-bit count", in_quotes(text)));
   }
   bool binary(Json::binary_t&) { refuse("binary data"); }
 
   bool number_unsigned(Json::number_unsigned_t value) {
+    if (is_skipped()) return true;
     if (at_ == At::shape) {
       header_.entries.back().shape.push_back(value);
     } else if (at_ == At::offsets && offsets_ < 2) {
@@ -48,6 +56,7 @@ class HeaderEvents {
   }
 
   bool string(std::string& text) {
+    if (is_skipped()) return true;
     if (at_ == At::metadata) {
       header_.metadata.back().second = std::move(text);
     } else if (at_ == At::entry && field_ == kDType) {
@@ -59,6 +68,7 @@ class HeaderEvents {
   }
 
   bool start_object(std::size_t) {
+    if (is_skipped()) return enter_skipped();
     if (at_ == At::start) {
       at_ = At::root;
     } else if (at_ == At::root) {
@@ -71,6 +81,7 @@ class HeaderEvents {
   }
 
   bool key(std::string& text) {
+    if (skipped_depth_ > 0) return true;
     if (at_ == At::root) {
       begin_name(text);
     } else if (at_ == At::metadata) {
@@ -82,6 +93,7 @@ class HeaderEvents {
   }
 
   bool end_object() {
+    if (skipped_depth_ > 0) return leave_skipped();
     if (at_ == At::entry && fields_ != kAllFields) {
       fail_at("lacks dtype, shape or data_offsets");
     }
@@ -90,6 +102,7 @@ class HeaderEvents {
   }
 
   bool start_array(std::size_t) {
+    if (is_skipped()) return enter_skipped();
     if (at_ != At::entry || field_ == kDType) refuse("a list");
     at_ = field_ == kShape ? At::shape : At::offsets;
     offsets_ = 0;
@@ -97,6 +110,7 @@ class HeaderEvents {
   }
 
   bool end_array() {
+    if (skipped_depth_ > 0) return leave_skipped();
     if (at_ == At::offsets && offsets_ != 2) fail_at("has data_offsets that are not two numbers");
     at_ = At::entry;
     return true;
@@ -109,7 +123,18 @@ class HeaderEvents {
 
  private:
   enum class At { start, root, metadata, entry, shape, offsets, end };
-  enum Field : unsigned { kDType = 1, kShape = 2, kOffsets = 4, kAllFields = 7 };
+  enum Field : unsigned { kUnknown = 0, kDType = 1, kShape = 2, kOffsets = 4, kAllFields = 7 };
+
+  // A field that we do not know: the reference reads past it, whatever it holds.
+  bool is_skipped() const { return skipped_depth_ > 0 || (at_ == At::entry && field_ == kUnknown); }
+  bool enter_skipped() {
+    ++skipped_depth_;
+    return true;
+  }
+  bool leave_skipped() {
+    --skipped_depth_;
+    return true;
+  }
 
   void begin_name(std::string& name) {
     is_metadata_ = name == kMetadataName;
@@ -129,7 +154,8 @@ class HeaderEvents {
     } else if (name == "data_offsets") {
       field_ = kOffsets;
     } else {
-      fail_at(format_text("has the unknown field {}", in_quotes(name)));
+      field_ = kUnknown;
+      return;
     }
     if ((fields_ & field_) != 0) fail_at(format_text("has the field {} twice", name));
     fields_ |= field_;
@@ -150,7 +176,7 @@ class HeaderEvents {
     fail(ErrorCode::corrupt, "{}: {} {}", file_, place(), what);
   }
 
-  [[noreturn]] void refuse(std::string_view found) const {
+  [[noreturn]] bool refuse(std::string_view found) const {
     fail_at(format_text("has {} where it must not be", found));
   }
 
@@ -161,6 +187,7 @@ class HeaderEvents {
   bool has_metadata_ = false;
   unsigned fields_ = 0;
   unsigned field_ = 0;
+  int skipped_depth_ = 0;
   int offsets_ = 0;
 };
 

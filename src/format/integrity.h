@@ -40,7 +40,8 @@ struct Integrity {
 };
 
 /// Recomputes the header's digest and takes the reserved keys apart. Nothing
-/// for a file without any of them. `header` is the whole header, prefix
+/// for a file without any of them, and for one that another tool has written with
+/// them copied along: they tell of the file that was. `header` is the whole header, prefix
 /// included. Throws Error(corrupt) for damage, Error(unsupported) for an
 /// unknown major version.
 std::optional<Integrity> read_integrity(std::span<const std::byte> header, const Header& parsed,

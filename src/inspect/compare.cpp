@@ -90,6 +90,9 @@ std::string token(const Value& v) {
 
 class Comparison {
  public:
+  Comparison(const Gather& gather_a, const Gather& gather_b)
+      : gather_a_(gather_a), gather_b_(gather_b) {}
+
   std::vector<Difference> run(const Value& a, const Value& b) {
     nodes({}, a, b);
     compare_aliasing(matched_, differences_);
@@ -142,7 +145,8 @@ class Comparison {
   }
 
   void tensors(const Path& path, const Value& a, const Value& b) {
-    if (auto what = compare_tensors(a.as_tensor(), b.as_tensor()); !what.empty()) {
+    if (auto what = compare_tensors(a.as_tensor(), gather_a_, b.as_tensor(), gather_b_);
+        !what.empty()) {
       report(path, std::move(what));
     }
     matched_.push_back({path.str(), &a.as_tensor(), &b.as_tensor()});
@@ -220,14 +224,17 @@ class Comparison {
     report(path, std::move(what));
   }
 
+  const Gather& gather_a_;
+  const Gather& gather_b_;
   std::vector<Difference> differences_;
   std::vector<MatchedTensors> matched_;
 };
 
 }  // namespace
 
-std::vector<Difference> compare(const Value& a, const Value& b) {
-  return Comparison().run(a, b);
+std::vector<Difference> compare(const Value& a, const Value& b, const Gather& gather_a,
+                                const Gather& gather_b) {
+  return Comparison(gather_a, gather_b).run(a, b);
 }
 
 }  // namespace understudy::inspect

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "inspect/compare.h"
-#include "inspect/gather.h"
 #include "inspect/numbers.h"
 
 namespace understudy::inspect {
@@ -14,25 +13,6 @@ namespace {
 
 // Stays in the second-level cache, and is a multiple of every item size.
 constexpr std::uint64_t kChunkNbytes = std::uint64_t{256} << 10;
-
-/// Gives a tensor's elements chunk by chunk: in place where they lie densely.
-class Chunks {
- public:
-  explicit Chunks(const Tensor& tensor) : tensor_(tensor) {
-    if (!tensor.is_contiguous()) scratch_.resize(kChunkNbytes);
-  }
-
-  std::span<const std::byte> at(std::uint64_t begin, std::uint64_t nbytes) {
-    if (scratch_.empty()) return {tensor_.data() + begin, nbytes};
-    const std::span<std::byte> out(scratch_.data(), nbytes);
-    gather(tensor_, begin, out);
-    return out;
-  }
-
- private:
-  const Tensor& tensor_;
-  std::vector<std::byte> scratch_;
-};
 
 struct Tally {
   std::uint64_t differing = 0;
@@ -66,16 +46,19 @@ Dims index_of(std::uint64_t element, const Dims& shape) {
 
 }  // namespace
 
-std::string compare_tensors(const Tensor& a, const Tensor& b) {
+std::string compare_tensors(const Tensor& a, const Gather& gather_a, const Tensor& b,
+                            const Gather& gather_b) {
   if (a.dtype() != b.dtype() || a.shape() != b.shape()) {
     return fmt::format("{} of shape {} in the first, {} of shape {} in the second", name(a.dtype()),
                        dims_text(a.shape()), name(b.dtype()), dims_text(b.shape()));
   }
-  Chunks chunks_a(a), chunks_b(b);
+  std::vector<std::byte> chunk_a(std::min(kChunkNbytes, a.nbytes())), chunk_b(chunk_a.size());
   Tally tally;
   for (std::uint64_t begin = 0; begin < a.nbytes(); begin += kChunkNbytes) {
     const auto n = std::min(kChunkNbytes, a.nbytes() - begin);
-    const auto bytes_a = chunks_a.at(begin, n), bytes_b = chunks_b.at(begin, n);
+    const auto bytes_a = std::span(chunk_a).first(n), bytes_b = std::span(chunk_b).first(n);
+    gather_a(a, begin, bytes_a);
+    gather_b(b, begin, bytes_b);
     if (std::memcmp(bytes_a.data(), bytes_b.data(), n) == 0) continue;
     count(a.dtype(), begin / item_size(a.dtype()), bytes_a, bytes_b, tally);
   }

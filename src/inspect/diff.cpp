@@ -1,13 +1,14 @@
 #include "inspect/compare.h"
 #include "inspect/resolve.h"
+#include "inspect/stored_state.h"
 #include "understudy/inspect.h"
 
 namespace understudy {
 
 std::vector<Difference> diff(const std::filesystem::path& a, const std::filesystem::path& b) {
-  const auto first = inspect::load_mapped(inspect::resolve(a));
-  const auto second = inspect::load_mapped(inspect::resolve(b));
-  return inspect::compare(first, second);
+  const inspect::StoredState first(inspect::open_target(a).shard);
+  const inspect::StoredState second(inspect::open_target(b).shard);
+  return inspect::compare(first.tree(), second.tree(), first.gatherer(), second.gatherer());
 }
 
 }  // namespace understudy

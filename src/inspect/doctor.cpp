@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "device/cuda_context.h"
+#include "os/path.h"
 #include "os/probe.h"
 #include "store/writer.h"
 #include "understudy/inspect.h"
@@ -34,6 +35,7 @@ os::Found find_writer(const std::filesystem::path& directory) {
 // The ratios were measured on machines of 2 cores with a virtual disk; they say
 // how much something matters, not what this machine reaches.
 std::vector<Probe> doctor(const std::filesystem::path& directory) {
+  os::require_path(directory);
   std::error_code error;
   if (!std::filesystem::is_directory(directory, error)) {
     fail(ErrorCode::not_found, "there is no folder '{}'", directory.string());

@@ -10,7 +10,9 @@
 #include "format/integrity.h"
 #include "inspect/plain_file.h"
 #include "inspect/resolve.h"
+#include "inspect/stored_state.h"
 #include "os/file.h"
+#include "os/path.h"
 #include "store/commit.h"
 #include "store/leftovers.h"
 #include "store/names.h"
@@ -139,7 +141,8 @@ void write_index(const os::Directory& folder, const nlohmann::json& weight_map,
 
 /// Writes the shards and, for more than one, the index. Gives the names.
 std::vector<std::string> write_shards(const os::Directory& folder, const Selection& selection,
-                                      const ExportOptions& options, std::uint64_t nbytes) {
+                                      const ExportOptions& options, std::uint64_t nbytes,
+                                      const inspect::Gather& gather) {
   const auto shards = split(selection.kept, options.max_shard_nbytes);
   store::Writer writer;
   std::vector<std::string> names;
@@ -147,7 +150,7 @@ std::vector<std::string> write_shards(const os::Directory& folder, const Selecti
   for (std::size_t i = 0; i < shards.size(); ++i) {
     names.push_back(shard_name(i, shards.size()));
     for (const auto& plain : shards[i]) weight_map[plain.name] = names.back();
-    PlainFile file(shards[i], metadata_of(shards[i], selection), names.back());
+    PlainFile file(shards[i], metadata_of(shards[i], selection), names.back(), gather);
     writer.write(folder, names.back(), file);
   }
   if (shards.size() > 1) write_index(folder, weight_map, nbytes);
@@ -161,14 +164,15 @@ std::vector<std::string> write_shards(const os::Directory& folder, const Selecti
 /// The folder appears whole or not at all: it is written under another name
 /// beside its place.
 std::vector<fs::path> write_folder(const fs::path& out, const Selection& selection,
-                                   const ExportOptions& options, std::uint64_t nbytes) {
+                                   const ExportOptions& options, std::uint64_t nbytes,
+                                   const inspect::Gather& gather) {
   const auto parent = os::Directory::open(out.has_parent_path() ? out.parent_path() : ".");
   const auto name = out.filename().string();
   const auto temporary = store::marked_name("." + name, store::kTemporary);
   std::vector<fs::path> files;
   try {
     const auto folder = parent.make_directory(temporary);
-    for (const auto& file : write_shards(folder, selection, options, nbytes)) {
+    for (const auto& file : write_shards(folder, selection, options, nbytes, gather)) {
       files.push_back(out / file);
     }
     folder.sync();
@@ -196,13 +200,14 @@ fs::path without_slash(const fs::path& path) {
 
 ExportReport export_state(const fs::path& path, const fs::path& to, const ExportOptions& options) {
   if (options.max_shard_nbytes == 0) fail(ErrorCode::invalid, "shards cannot be of 0 bytes");
+  os::require_path(to);
   const auto out = without_slash(to);
   require_new(out);
-  const auto target = inspect::resolve(path);
-  const auto state = inspect::load_mapped(target);
-  const auto selection = Selector(options.prefix).run(state);
+  auto source = inspect::open_target(path);
+  const inspect::StoredState state(std::move(source.shard));
+  const auto selection = Selector(options.prefix).run(state.tree());
   if (selection.kept.empty()) {
-    fail(ErrorCode::not_found, "'{}' has no tensors{}", target.path.string(),
+    fail(ErrorCode::not_found, "'{}' has no tensors{}", source.target.path.string(),
          options.prefix.empty() ? "" : fmt::format(" below '{}'", options.prefix));
   }
 
@@ -212,9 +217,10 @@ ExportReport export_state(const fs::path& path, const fs::path& to, const Export
   report.left_out = selection.left_out;
   for (const auto& plain : selection.kept) report.nbytes += plain.tensor.nbytes();
   if (options.hugging_face) {
-    report.files = write_folder(out, selection, options, report.nbytes);
+    report.files = write_folder(out, selection, options, report.nbytes, state.gatherer());
   } else {
-    PlainFile file(selection.kept, metadata_of(selection.kept, selection), out.string());
+    PlainFile file(selection.kept, metadata_of(selection.kept, selection), out.string(),
+                   state.gatherer());
     store::Writer writer;
     store::commit_file(out, file, writer, store::Existing::refuse);
     report.files = {out};

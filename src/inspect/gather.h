@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "understudy/tensor.h"
@@ -12,5 +13,9 @@ namespace understudy::inspect {
 /// Copies bytes [begin, begin + out.size()) of the dense form of `tensor`.
 /// `begin` and the length may cut elements.
 void gather(const Tensor& tensor, std::uint64_t begin, std::span<std::byte> out);
+
+/// The same for tensors that need not lie in memory.
+using Gather =
+    std::function<void(const Tensor& tensor, std::uint64_t begin, std::span<std::byte> out)>;
 
 }  // namespace understudy::inspect

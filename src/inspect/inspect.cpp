@@ -1,7 +1,7 @@
 #include "understudy/inspect.h"
 
 #include <algorithm>
-#include <system_error>
+#include <optional>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -9,6 +9,8 @@
 #include "format/metadata.h"
 #include "inspect/outline.h"
 #include "inspect/resolve.h"
+#include "os/path.h"
+#include "store/look.h"
 #include "store/reader.h"
 
 namespace understudy {
@@ -17,16 +19,30 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Bytes of the regular files right in a folder.
-std::uint64_t folder_nbytes(const fs::path& folder) {
+std::uint64_t folder_nbytes(const os::Directory& folder) {
   std::uint64_t sum = 0;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    std::error_code ignored;
-    if (!it->is_regular_file(ignored) || it->is_symlink(ignored)) continue;
-    const auto nbytes = it->file_size(ignored);
-    if (!ignored) sum += nbytes;
+  for (const auto& name : folder.list()) {
+    const auto found = folder.find(name);
+    if (found && found->type == os::FileInfo::Type::file) sum += found->nbytes;
   }
   return sum;
+}
+
+/// Bytes of the files of a step; nothing when it went meanwhile.
+std::optional<std::uint64_t> step_nbytes(const os::Directory& run, const store::StepFolder& step) {
+  const auto name = step.path.filename().native();
+  for (int turn = 0; turn < store::kReadTurns; ++turn) {
+    try {
+      const auto folder = run.open_directory(name, /*follow_links=*/true);
+      const auto nbytes = folder_nbytes(folder);
+      // Of one that was replaced or removed half of the files may be gone by now.
+      if (store::is_still_there(run, name, folder)) return nbytes;
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::not_found) return {};
+      return 0;  // the step's problem tells
+    }
+  }
+  store::fail_restless(step.path);
 }
 
 std::vector<EntryInfo> entries_of(const format::Header& header) {
@@ -69,26 +85,28 @@ Value header_metadata(const format::Header& header) {
 }  // namespace
 
 std::vector<StepInfo> list_steps(const fs::path& directory) {
-  std::error_code error;
-  const auto status = fs::status(directory, error);
-  if (fs::exists(status) && !fs::is_directory(status)) {
+  os::require_path(directory);
+  const auto found = os::find_file(directory);
+  if (found && found->type != os::FileInfo::Type::directory) {
     fail(ErrorCode::invalid, "'{}' is not a folder of steps", directory.string());
   }
+  const auto run = os::Directory::open(directory);
   std::vector<StepInfo> infos;
-  for (const auto& step : store::look_at_steps(directory)) {
-    infos.push_back({step.step, step.path, step.is_complete(), step.problem,
-                     folder_nbytes(step.path), step.manifest ? step.manifest->time : ""});
+  for (const auto& step : store::look_at_steps(run)) {
+    const auto nbytes = step_nbytes(run, step);
+    if (!nbytes) continue;
+    infos.push_back({step.step, step.path, step.is_complete(), step.problem, *nbytes,
+                     step.manifest ? step.manifest->time : ""});
   }
   return infos;
 }
 
 std::vector<Description> describe(const fs::path& path) {
-  const auto target = inspect::resolve(path);
-  const auto shard = inspect::open_target(target);
+  const auto [target, shard] = inspect::open_target(path);
   auto outline = inspect::outline_of(shard);
 
   Description d;
-  d.file = inspect::shard_path(target);
+  d.file = shard.name();
   d.file_nbytes = shard.file_nbytes();
   d.is_ours = shard.integrity().has_value();
   if (target.step) {

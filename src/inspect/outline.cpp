@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "format/integrity.h"
 #include "format/tree.h"
+#include "inspect/stored_state.h"
 #include "restore/decode.h"
 #include "value/walk.h"
 
@@ -42,39 +43,6 @@ Value whole_entry(const format::Header& header, std::uint32_t index,
   }
 }
 
-/// Reads entries that the tree needs, through one block of memory. They lie
-/// side by side, so a block is rarely read twice.
-class BlobReader {
- public:
-  explicit BlobReader(const store::ShardReader& shard) : shard_(shard) {}
-
-  std::string read(const format::Entry& entry) {
-    std::string bytes;
-    for (auto at = entry.begin; at < entry.end;) {
-      const auto index = at / format::kBlockNbytes;
-      load(index);
-      const auto begin = at - index * format::kBlockNbytes;
-      const auto n = std::min(entry.end - at, block_.size() - begin);
-      bytes.append(reinterpret_cast<const char*>(block_.data()) + begin, n);
-      at += n;
-    }
-    return bytes;
-  }
-
- private:
-  void load(std::uint64_t index) {
-    if (index_ == index) return;
-    index_.reset();
-    block_.resize(shard_.block_nbytes(index));
-    shard_.read_block(index, block_);
-    index_ = index;
-  }
-
-  const store::ShardReader& shard_;
-  std::vector<std::byte> block_;
-  std::optional<std::uint64_t> index_;
-};
-
 // Which entry a storage stands for, and which run of memory its tensor shares, if it does.
 struct Origin {
   std::uint32_t entry;
@@ -99,10 +67,15 @@ struct Origins {
 };
 
 Value decode(const store::ShardReader& shard, const Storages& storages, Origins& origins) {
-  BlobReader blobs(shard);
+  BlockCursor cursor(shard);  // entries lie side by side, so a block is rarely read twice
+  const auto bytes_of = [&](const format::Entry& entry) {
+    std::string bytes(static_cast<std::size_t>(entry.nbytes()), '\0');
+    cursor.read(entry.begin, std::as_writable_bytes(std::span(bytes)));
+    return bytes;
+  };
   const restore::EntryMemory memory{
       [&](std::uint32_t entry) { return storages[entry]; },
-      [&](std::uint32_t entry) { return blobs.read(shard.header().entries[entry]); },
+      [&](std::uint32_t entry) { return bytes_of(shard.header().entries[entry]); },
       [&](const Tensor& t, const value::InMemory& form) {
         auto& run = origins.runs[form.run];
         if (!run) run = std::make_shared<const Storage>(nullptr, form.run_nbytes, nullptr);

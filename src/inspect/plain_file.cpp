@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "format/integrity.h"
 #include "format/layout.h"
-#include "inspect/gather.h"
 
 namespace understudy::inspect {
 namespace {
@@ -46,8 +45,8 @@ std::vector<std::byte> padded_header(const std::string& json, const std::string&
 
 PlainFile::PlainFile(std::vector<PlainTensor> tensors,
                      std::vector<std::pair<std::string, std::string>> metadata,
-                     const std::string& what)
-    : tensors_(std::move(tensors)) {
+                     const std::string& what, Gather gather)
+    : gather_(std::move(gather)), tensors_(std::move(tensors)) {
   std::ranges::sort(tensors_, [](const PlainTensor& a, const PlainTensor& b) {
     const auto size_a = item_size(a.tensor.dtype()), size_b = item_size(b.tensor.dtype());
     return size_a != size_b ? size_a > size_b : a.name < b.name;
@@ -68,8 +67,8 @@ std::span<const std::byte> PlainFile::block(std::uint64_t index, std::span<std::
   auto entry = std::ranges::upper_bound(entries_, begin, {}, &format::Entry::end);
   for (; entry != entries_.end() && entry->begin < end; ++entry) {
     const auto from = std::max(begin, entry->begin), to = std::min(end, entry->end);
-    gather(tensors_[static_cast<std::size_t>(entry - entries_.begin())].tensor, from - entry->begin,
-           scratch.subspan(from - begin, to - from));
+    gather_(tensors_[static_cast<std::size_t>(entry - entries_.begin())].tensor,
+            from - entry->begin, scratch.subspan(from - begin, to - from));
   }
   return scratch.first(end - begin);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "format/safetensors.h"
+#include "inspect/gather.h"
 #include "store/source.h"
 #include "understudy/tensor.h"
 
@@ -18,14 +19,15 @@ struct PlainTensor {
 };
 
 /// Gathers tensors block by block, so that it needs no memory beside the
-/// writer's. Entries go by descending item size, then name, as the reference
+/// writer's; `gather` reads them. Entries go by descending item size, then name, as the reference
 /// writer orders them; so all are aligned.
 class PlainFile : public store::ShardSource {
  public:
   /// Throws Error(unsupported) for a dtype that safetensors lacks or a header
   /// that is too large; `what` names the file in messages.
   PlainFile(std::vector<PlainTensor> tensors,
-            std::vector<std::pair<std::string, std::string>> metadata, const std::string& what);
+            std::vector<std::pair<std::string, std::string>> metadata, const std::string& what,
+            Gather gather);
 
   std::uint64_t header_nbytes() const override { return header_.size(); }
   std::uint64_t data_nbytes() const override { return data_nbytes_; }
@@ -34,6 +36,7 @@ class PlainFile : public store::ShardSource {
                               std::string& digest) override;
 
  private:
+  Gather gather_;
   std::vector<PlainTensor> tensors_;
   std::vector<format::Entry> entries_;
   std::vector<std::byte> header_;

@@ -3,9 +3,9 @@
 #include <system_error>
 
 #include "base/error.h"
-#include "base/worker_pool.h"
+#include "os/path.h"
 #include "restore/choose_step.h"
-#include "restore/load.h"
+#include "store/foreign.h"
 
 namespace understudy::inspect {
 namespace {
@@ -32,6 +32,8 @@ fs::path step_path(const fs::path& path) {
   std::error_code error;
   std::int64_t step = 0;
   if (store::parse_step_name(path.filename().string(), step)) return path;
+  // "runs/best/" is best too.
+  if (path.filename().empty()) return step_path(path.parent_path());
   const auto real = fs::canonical(path, error);
   return !error && store::parse_step_name(real.filename().string(), step) ? real : path;
 }
@@ -39,6 +41,7 @@ fs::path step_path(const fs::path& path) {
 }  // namespace
 
 Target resolve(const fs::path& path) {
+  os::require_path(path);
   std::error_code error;
   const auto status = fs::status(path, error);
   if (!fs::exists(status)) {
@@ -47,51 +50,41 @@ Target resolve(const fs::path& path) {
     }
     fail(ErrorCode::io, "cannot look at '{}': {}", path.string(), error.message());
   }
-  if (fs::is_regular_file(status)) return {path, {}};
+  if (fs::is_regular_file(status)) return {path, {}, {}};
   if (!fs::is_directory(status)) {
     fail(ErrorCode::invalid, "'{}' is neither a folder nor a regular file", path.string());
   }
   if (is_step(path)) {
-    auto step = store::look_at_step(step_path(path));
-    return {step.path, std::move(step)};
+    const auto at = step_path(path);
+    const auto parent = at.parent_path();
+    auto run = std::make_shared<os::Directory>(os::Directory::open(parent.empty() ? "." : parent));
+    auto step = store::look_at_step(*run, at.filename());
+    return {at, std::move(step), std::move(run)};
   }
-  auto steps = store::look_at_steps(path);
-  if (steps.empty())
+  auto run = std::make_shared<os::Directory>(os::Directory::open(path));
+  auto step = store::find_newest_step(*run, [](std::int64_t) { return true; });
+  if (!step) {
+    const auto other = store::name_checkpoint_in(*run);
     fail(ErrorCode::not_found,
-         "the folder '{}' has no step (of a folder of other files, name one file)", path.string());
-  return {steps.back().path, std::move(steps.back())};
-}
-
-void require_whole(const Target& target) {
-  if (!target.step || target.step->is_complete()) return;
-  throw DamagedStep(fs::absolute(target.path).parent_path(), target.step->step,
-                    target.step->problem);
-}
-
-fs::path shard_path(const Target& target) {
-  if (!target.step) return target.path;
-  require_whole(target);
-  const auto& files = target.step->manifest->files;
-  if (files.size() != 1) {
-    fail(ErrorCode::unsupported, "step '{}' has {} files; this version reads steps of one",
-         target.path.string(), files.size());
+         "the folder '{}' has no step{} (of a folder of other files, name one file)", path.string(),
+         other.empty() ? "" : "; what lies there is " + other);
   }
-  return target.path / files.front().name;
+  return {step->path, std::move(step), std::move(run)};
 }
 
-store::ShardReader open_target(const Target& target) {
-  if (!target.step) return store::ShardReader(target.path);
-  shard_path(target);
-  return store::open_step(*target.step);
+bool has_gone(const Target& target) {
+  return target.step && target.step->folder &&
+         !store::is_still_there(*target.run, target.path.filename(), *target.step->folder);
 }
 
-Value load_mapped(const Target& target) {
-  const auto shard = open_target(target);
-  WorkerPool readers("us-read", restore::kReadThreads);
-  LoadFileOptions options;
-  options.mmap = true;
-  options.allow_pickle = true;
-  return restore::load(shard, options, readers).state;
+OpenTarget open_target(const fs::path& path) {
+  return with_target(path, [](const Target& target) {
+    if (!target.step) return OpenTarget{target, store::ShardReader(target.path)};
+    if (!target.step->is_complete()) {
+      throw DamagedStep(*target.run, target.step->step, target.step->problem);
+    }
+    return OpenTarget{target, store::open_step(*target.step)};
+  });
 }
 
 }  // namespace understudy::inspect

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 
+#include "store/look.h"
 #include "store/reader.h"
 #include "understudy/value.h"
 
@@ -12,7 +14,8 @@ namespace understudy::inspect {
 /// A step's folder or a single safetensors file.
 struct Target {
   std::filesystem::path path;
-  std::optional<store::StepFolder> step;  ///< absent for a file
+  std::optional<store::StepFolder> step;     ///< absent for a file; held open
+  std::shared_ptr<const os::Directory> run;  ///< the folder that the step lies in
 };
 
 /// A folder with a manifest, or named like a step, is a step; any other folder
@@ -21,20 +24,34 @@ struct Target {
 /// a folder nor a regular file.
 Target resolve(const std::filesystem::path& path);
 
-/// Throws Error(corrupt) when the target is a step that is not complete,
-/// naming the newest other complete step beside it.
-void require_whole(const Target& target);
+/// True for a step that a writer has replaced or removed since it was resolved.
+bool has_gone(const Target& target);
 
-/// The safetensors file of a target: the only shard of a complete step, or the
-/// file itself.
-std::filesystem::path shard_path(const Target& target);
+/// Runs `use` on what the path stands for; should that fail on a step that has gone
+/// meanwhile, on what the path stands for then.
+template <class Use>
+auto with_target(const std::filesystem::path& path, Use use) {
+  for (int turn = 0; turn < store::kReadTurns; ++turn) {
+    const Target target = resolve(path);
+    try {
+      return use(target);
+    } catch (const Error&) {
+      if (!has_gone(target)) throw;
+    }
+  }
+  store::fail_restless(path);
+}
 
-/// Opens the target's file; a step's is checked against its manifest. Throws
-/// Error(corrupt) for a damaged step.
-store::ShardReader open_target(const Target& target);
+/// A target with its safetensors file open: it is read to its end, whatever becomes
+/// of its name.
+struct OpenTarget {
+  Target target;
+  store::ShardReader shard;
+};
 
-/// The target's whole state over a mapping of its file: it needs no memory of
-/// its own. Every byte is verified. Pickles come as bytes, never as objects.
-Value load_mapped(const Target& target);
+/// Opens the file of what the path stands for; a step's is checked against its
+/// manifest. Throws Error(corrupt) for a damaged step, naming the newest other
+/// complete one beside it.
+OpenTarget open_target(const std::filesystem::path& path);
 
 }  // namespace understudy::inspect

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <climits>
 #include <memory>
 
 #include "base/error.h"
@@ -85,6 +84,12 @@ Directory Directory::open_or_make(const std::filesystem::path& path) {
   }
   parent.sync();
   return open(path);
+}
+
+Directory Directory::reopen() const {
+  const int fd = uninterrupted([&] { return calls().openat(this->fd(), ".", kOpenDirectory, 0); });
+  if (fd < 0) fail_call("open folder", name(), errno);
+  return Directory(File(fd, name()));
 }
 
 std::optional<File> Directory::create(const std::string& name, bool direct, unsigned mode) const {
@@ -229,21 +234,6 @@ bool Directory::sync() const {
   if (uninterrupted([&] { return calls().fsync(fd()); }) == 0) return true;
   if (errno == EINVAL) return false;
   fail_call("sync folder", name(), errno);
-}
-
-std::filesystem::path follow_links(std::filesystem::path path) {
-  constexpr int kMaxLinks = 40;  // the kernel's own limit
-  for (int i = 0; i <= kMaxLinks; ++i) {
-    std::array<char, PATH_MAX> target;
-    const auto count = uninterrupted(
-        [&] { return calls().readlinkat(AT_FDCWD, path.c_str(), target.data(), target.size()); });
-    // EINVAL: not a link.
-    if (count < 0 && (errno == EINVAL || errno == ENOENT)) return path;
-    if (count < 0) fail_call("look at", path.native(), errno);
-    // An absolute target replaces the whole path.
-    path = path.parent_path() / std::string(target.data(), static_cast<std::size_t>(count));
-  }
-  fail_call("follow the links of", path.native(), ELOOP);
 }
 
 }  // namespace understudy::os

@@ -2,7 +2,8 @@
 
 #include <system_error>
 
-#include "base/error.h"
+#include "base/text.h"
+#include "understudy/system_error.h"
 
 namespace understudy::os {
 
@@ -22,7 +23,9 @@ ErrorCode code_of(int error) noexcept {
 }  // namespace
 
 void fail_call(std::string_view verb, std::string_view name, int error) {
-  fail(code_of(error), "cannot {} {}: {}", verb, name, std::generic_category().message(error));
+  throw SystemError(
+      code_of(error),
+      format_text("cannot {} {}: {}", verb, name, std::generic_category().message(error)), error);
 }
 
 }  // namespace understudy::os

@@ -100,6 +100,8 @@ class Directory {
   const std::string& name() const noexcept { return file_.name(); }
   int fd() const noexcept { return file_.fd(); }
   FileInfo info() const { return file_.info(); }
+  /// Another handle of this very folder.
+  Directory reopen() const;
 
   /// Creates a file that must not exist, for reading and writing. With `direct`
   /// for direct I/O: writes then take memory, offsets and lengths in multiples
@@ -132,15 +134,14 @@ class Directory {
   void remove_tree(const std::string& name) const;
   /// fsync; false when the file system has none for directories.
   bool sync() const;
+  /// The path of a name in it, for messages.
+  std::string path_of(const std::string& name) const {
+    return this->name() == "." ? name : this->name() + "/" + name;
+  }
 
  private:
   explicit Directory(File file) : file_(std::move(file)) {}
-  std::string path_of(const std::string& name) const { return this->name() + "/" + name; }
   File file_;
 };
-
-/// The path with its last part's links followed to the end, also where nothing
-/// lies at the end. Error(io) for a ring of links.
-std::filesystem::path follow_links(std::filesystem::path path);
 
 }  // namespace understudy::os

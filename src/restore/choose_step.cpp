@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "store/look.h"
 
 namespace understudy {
 namespace {
 
 // Looks at manifests only: reading whole steps to word a message would take as long as a resume.
-std::string newest_other(const std::filesystem::path& directory, std::int64_t damaged) {
+std::string newest_other(const os::Directory& directory, std::int64_t damaged) {
   auto folders = store::look_at_steps(directory);
   std::erase_if(folders, [&](const auto& f) { return f.step == damaged || !f.is_complete(); });
   if (folders.empty()) return "no other step is complete";
@@ -18,32 +19,40 @@ std::string newest_other(const std::filesystem::path& directory, std::int64_t da
 
 }  // namespace
 
-DamagedStep::DamagedStep(const std::filesystem::path& directory, std::int64_t step,
-                         std::string reason)
+DamagedStep::DamagedStep(const os::Directory& directory, std::int64_t step, std::string reason)
     : Error(ErrorCode::corrupt,
-            fmt::format("step {} in {} is damaged: {}; {}", step, directory.string(), reason,
+            fmt::format("step {} in {} is damaged: {}; {}", step, directory.name(), reason,
                         newest_other(directory, step))),
       step_(step),
       reason_(std::move(reason)) {}
 
-std::optional<store::StepFolder> choose_step(const std::filesystem::path& directory,
-                                             std::optional<std::int64_t> step,
-                                             std::optional<std::int64_t> below) {
-  auto folders = store::look_at_steps(directory);
-  std::erase_if(folders, [&](const auto& f) {
-    return (step && f.step != *step) || (below && f.step >= *below);
-  });
-  if (folders.empty()) {
-    if (step) fail(ErrorCode::not_found, "there is no step {} in {}", *step, directory.string());
-    return {};
-  }
-  auto& chosen = folders.back();
-  if (!chosen.is_complete()) {
+std::optional<OpenStep> open_chosen_step(const os::Directory& directory,
+                                         std::optional<std::int64_t> step,
+                                         std::optional<std::int64_t> below) {
+  const auto is_wanted = [&](std::int64_t number) {
+    return (!step || number == *step) && (!below || number < *below);
+  };
+  for (int turn = 0; turn < store::kReadTurns; ++turn) {
+    auto found = store::find_newest_step(directory, is_wanted);
+    if (!found && step) {
+      fail(ErrorCode::not_found, "there is no step {} in {}", *step, directory.name());
+    }
+    if (!found) return {};
     // What this build cannot read is not damaged.
-    if (chosen.code != ErrorCode::corrupt) fail(chosen.code, "{}", chosen.problem);
-    throw DamagedStep(directory, chosen.step, chosen.problem);
+    if (!found->is_complete() && found->code != ErrorCode::corrupt) {
+      fail(found->code, "{}", found->problem);
+    }
+    if (!found->is_complete()) throw DamagedStep(directory, found->step, found->problem);
+    try {
+      auto shard = store::open_step(*found);
+      return OpenStep{std::move(*found), std::move(shard)};
+    } catch (const Error& e) {
+      if (!store::is_still_there(directory, found->path.filename(), *found->folder)) continue;
+      if (e.code() == ErrorCode::corrupt) throw DamagedStep(directory, found->step, e.what());
+      throw;
+    }
   }
-  return std::move(chosen);
+  store::fail_restless(directory.name());
 }
 
 }  // namespace understudy

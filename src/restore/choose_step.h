@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "os/file.h"
 #include "store/reader.h"
 #include "understudy/error.h"
 
@@ -15,7 +16,7 @@ namespace understudy {
 /// Error(corrupt) about one step, with the newest other complete one named. Reads no data.
 class DamagedStep : public Error {
  public:
-  DamagedStep(const std::filesystem::path& directory, std::int64_t step, std::string reason);
+  DamagedStep(const os::Directory& directory, std::int64_t step, std::string reason);
   std::int64_t step() const noexcept { return step_; }
   const std::string& reason() const noexcept { return reason_; }
 
@@ -24,16 +25,23 @@ class DamagedStep : public Error {
   std::string reason_;
 };
 
-/// The step asked for, or the newest (below `below`, when given). Nothing when
+/// A step whose file is open: it is read to its end, whatever becomes of its name.
+struct OpenStep {
+  store::StepFolder folder;
+  store::ShardReader shard;
+};
+
+/// Opens the step asked for, or the newest (below `below`, when given); when a
+/// writer removes or replaces it meanwhile, what is the newest then. Nothing when
 /// there is none at all. Throws Error(not_found) for a step that was asked for
 /// and is not there, DamagedStep for one that is not complete.
-std::optional<store::StepFolder> choose_step(const std::filesystem::path& directory,
-                                             std::optional<std::int64_t> step,
-                                             std::optional<std::int64_t> below = {});
+std::optional<OpenStep> open_chosen_step(const os::Directory& directory,
+                                         std::optional<std::int64_t> step,
+                                         std::optional<std::int64_t> below = {});
 
 /// Runs `read`, turning its Error(corrupt) into DamagedStep.
 template <class Read>
-auto naming_another(const std::filesystem::path& directory, std::int64_t step, Read&& read) {
+auto naming_another(const os::Directory& directory, std::int64_t step, Read&& read) {
   try {
     return read();
   } catch (const Error& e) {

@@ -4,10 +4,12 @@
 #include <vector>
 
 #include "base/error.h"
+#include "os/path.h"
 #include "os/system.h"
 #include "restore/arrange.h"
 #include "restore/block_reader.h"
 #include "restore/decode.h"
+#include "restore/load_folder.h"
 
 namespace understudy::restore {
 namespace {
@@ -97,9 +99,13 @@ Loaded load(const store::ShardReader& file, const LoadFileOptions& options, Work
 namespace understudy {
 
 Value load_file(const std::filesystem::path& path, const LoadFileOptions& options) {
-  const store::ShardReader reader(path);
+  os::require_path(path);
   WorkerPool readers("us-read", options.threads > 0 ? options.threads : restore::kReadThreads);
-  return restore::load(reader, options, readers).state;
+  const auto found = os::find_file(path);
+  if (found && found->type == os::FileInfo::Type::directory) {
+    return restore::load_folder(path, options, readers);
+  }
+  return restore::load(store::ShardReader(path), options, readers).state;
 }
 
 }  // namespace understudy

@@ -145,9 +145,9 @@ class Attempt {
 
 }  // namespace
 
-void require_new_step(const std::filesystem::path& directory, std::int64_t step) {
+void require_new_step(const os::Directory& directory, std::int64_t step) {
   require_step_number(step);
-  require_absent(os::Directory::open(directory), step);
+  require_absent(directory, step);
 }
 
 Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "os/file.h"
 #include "store/manifest.h"
 #include "store/writer.h"
 
@@ -22,6 +23,7 @@ class FolderLock;
 /// files; orphans of an interrupted overwrite are put back). Throws Error(busy)
 /// naming the holder's process when another process has it.
 std::shared_ptr<FolderLock> lock_folder(const std::filesystem::path& directory);
+std::shared_ptr<FolderLock> lock_folder(os::Directory directory);
 
 struct CommitOptions {
   bool overwrite = false;
@@ -42,7 +44,7 @@ Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
 
 /// Throws Error(invalid) when `step` exists (or is negative): what save checks
 /// at once.
-void require_new_step(const std::filesystem::path& directory, std::int64_t step);
+void require_new_step(const os::Directory& directory, std::int64_t step);
 
 enum class Existing { replace, refuse };
 

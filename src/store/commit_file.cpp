@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "os/lock.h"
+#include "os/path.h"
 #include "store/commit.h"
 #include "store/names.h"
 
@@ -28,6 +29,7 @@ struct Target {
 /// Where the file goes: at the end of `path`'s links, as a plain write would,
 /// but when nothing may be replaced: then a link has the name.
 Target find_target(const std::filesystem::path& path, Existing existing) {
+  os::require_path(path);
   const auto end = existing == Existing::replace ? os::follow_links(path) : path;
   const std::string name = end.filename();
   if (name.empty() || name == "." || name == "..") {

@@ -105,7 +105,11 @@ std::unique_lock<std::mutex> FolderLock::begin_commit() {
 }
 
 std::shared_ptr<FolderLock> lock_folder(const std::filesystem::path& directory) {
-  auto lock = std::make_shared<FolderLock>(take(registry(), os::Directory::open(directory)));
+  return lock_folder(os::Directory::open(directory));
+}
+
+std::shared_ptr<FolderLock> lock_folder(os::Directory directory) {
+  auto lock = std::make_shared<FolderLock>(take(registry(), std::move(directory)));
   lock->begin_commit();
   return lock;
 }

@@ -12,6 +12,22 @@ namespace {
 // take memory for it.
 constexpr std::uint64_t kMaxManifestNbytes = 100'000'000;
 
+/// The names that steps have, ascending by number.
+std::vector<std::pair<std::int64_t, std::string>> step_names(const os::Directory& directory) {
+  std::vector<std::pair<std::int64_t, std::string>> names;
+  std::int64_t step = 0;
+  for (std::string& name : directory.list()) {
+    if (!parse_step_name(name, step)) continue;
+    const auto found = directory.find(name);
+    const bool may_be_folder = found && (found->type == os::FileInfo::Type::directory ||
+                                         found->type == os::FileInfo::Type::link);
+    // One that is gone since it was listed is for the caller to find.
+    if (!found || may_be_folder) names.emplace_back(step, std::move(name));
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
 /// The first thing that keeps the folder from being a complete step. Files that
 /// somebody put beside ours do not: they are for verify to tell.
 std::string find_problem(const os::Directory& folder, const Manifest& manifest) {
@@ -66,49 +82,111 @@ std::string read_manifest_text(const os::Directory& folder) {
 }
 
 StepFolder look_at_step(const os::Directory& directory, const std::string& name) {
-  const std::filesystem::path path = std::filesystem::path(directory.name()) / name;
+  const std::filesystem::path path = directory.path_of(name);
   // A writer may replace or remove the step while we look; then what we saw
-  // was no damage. That this happens again and again is not chance.
-  constexpr int kTurns = 8;
-  for (int turn = 0;; ++turn) {
-    const os::Directory folder = directory.open_directory(name, /*follow_links=*/true);
-    StepFolder found = look_into(folder, path);
-    if (found.is_complete() || turn == kTurns) return found;
-    const os::Directory now = directory.open_directory(name, /*follow_links=*/true);
-    if (now.info().is_same_file(folder.info())) return found;
+  // was no damage.
+  for (int turn = 0; turn < kReadTurns; ++turn) {
+    auto folder = std::make_shared<const os::Directory>(
+        directory.open_directory(name, /*follow_links=*/true));
+    StepFolder found = look_into(*folder, path);
+    found.folder = std::move(folder);
+    if (found.is_complete() || is_still_there(directory, name, *found.folder)) return found;
   }
+  fail_restless(path);
+}
+
+bool is_still_there(const os::Directory& directory, const std::string& name,
+                    const os::Directory& folder) {
+  try {
+    const os::Directory now = directory.open_directory(name, /*follow_links=*/true);
+    return now.info().is_same_file(folder.info());
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::not_found) throw;
+    return false;
+  }
+}
+
+void fail_restless(const std::filesystem::path& path) {
+  fail(ErrorCode::busy, "{} is replaced or removed as often as it is read; {} tries were in vain",
+       path.native(), kReadTurns);
+}
+
+std::optional<StepFolder> find_newest_step(const os::Directory& directory,
+                                           const std::function<bool(std::int64_t)>& is_wanted) {
+  for (int turn = 0; turn < kReadTurns; ++turn) {
+    auto names = step_names(directory);
+    std::erase_if(names, [&](const auto& item) { return !is_wanted(item.first); });
+    bool is_gone = false;
+    for (; !names.empty() && !is_gone; names.pop_back()) {
+      const auto& [step, name] = names.back();
+      try {
+        return look_at_step(directory, name);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::not_found) {
+          return StepFolder{step, directory.path_of(name), {}, error.what(), error.code()};
+        }
+        // A link that leads nowhere is no step.
+        is_gone = !directory.exists(name);
+      }
+    }
+    if (!is_gone) return {};
+    // A newer one may have come before this one went.
+  }
+  fail_restless(directory.name());
 }
 
 std::vector<StepFolder> look_at_steps(const os::Directory& directory) {
-  std::vector<StepFolder> steps;
-  std::int64_t step = 0;
-  for (const std::string& name : directory.list()) {
-    if (!parse_step_name(name, step)) continue;
-    const auto found = directory.find(name);
-    const bool may_be_folder = found && (found->type == os::FileInfo::Type::directory ||
-                                         found->type == os::FileInfo::Type::link);
-    if (!may_be_folder) continue;
-    try {
-      steps.push_back(look_at_step(directory, name));
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::not_found) continue;  // removed since it was listed
-      steps.push_back(
-          {step, std::filesystem::path(directory.name()) / name, {}, error.what(), error.code()});
+  for (int turn = 0; turn < kReadTurns; ++turn) {
+    std::vector<StepFolder> steps;
+    bool is_newest_gone = false;  // as in find_newest_step; older ones are merely retired
+    for (const auto& [step, name] : step_names(directory)) {
+      try {
+        steps.push_back(look_at_step(directory, name));
+        steps.back().folder.reset();
+      } catch (const Error& error) {
+        is_newest_gone = error.code() == ErrorCode::not_found && !directory.exists(name);
+        if (error.code() == ErrorCode::not_found) continue;
+        steps.push_back({step, directory.path_of(name), {}, error.what(), error.code()});
+      }
     }
+    if (!is_newest_gone) return steps;
   }
-  std::ranges::sort(steps, {}, &StepFolder::step);
-  return steps;
+  fail_restless(directory.name());
 }
 
-StepFolder look_at_step(const std::filesystem::path& step_path) {
+namespace {
+
+struct ParentAndName {
+  os::Directory parent;
+  std::string name;
+};
+
+ParentAndName open_parent(const std::filesystem::path& step_path) {
   // "runs/a/step-7/" is step-7 too.
   const auto path = step_path.filename().empty() ? step_path.parent_path() : step_path;
   if (path.filename().empty()) fail(ErrorCode::invalid, "{} is not a step", step_path.native());
   const auto parent = path.parent_path();
-  StepFolder found =
-      look_at_step(os::Directory::open(parent.empty() ? "." : parent), path.filename().native());
-  found.path = path;
-  return found;
+  return {os::Directory::open(parent.empty() ? "." : parent), path.filename().native()};
+}
+
+}  // namespace
+
+StepFolder look_at_step(const std::filesystem::path& step_path) {
+  const auto [parent, name] = open_parent(step_path);
+  return look_at_step(parent, name);
+}
+
+ShardReader open_step_at(const std::filesystem::path& step_path) {
+  const auto [parent, name] = open_parent(step_path);
+  for (int turn = 0; turn < kReadTurns; ++turn) {
+    const StepFolder step = look_at_step(parent, name);
+    try {
+      return open_step(step);
+    } catch (const Error&) {
+      if (is_still_there(parent, name, *step.folder)) throw;
+    }
+  }
+  fail_restless(step_path);
 }
 
 std::vector<StepFolder> look_at_steps(const std::filesystem::path& directory) {

@@ -5,10 +5,19 @@
 
 #include "base/error.h"
 #include "format/hash.h"
+#include "store/foreign.h"
 
 namespace understudy::store {
 
 namespace {
+
+/// What the file is instead, if its beginning tells.
+std::string name_of(const os::File& file) {
+  std::vector<std::byte> beginning(
+      static_cast<std::size_t>(std::min<std::uint64_t>(kBeginningNbytes, file.size())));
+  file.read_at(0, beginning);
+  return name_content(beginning, file.name());
+}
 
 format::Header read_header(const os::File& file, std::vector<std::byte>& bytes) {
   const std::uint64_t file_nbytes = file.size();
@@ -34,12 +43,31 @@ std::string entries_in(const format::Header& header, std::uint64_t begin, std::u
                    : fmt::format(" (entry \"{}\" and {} more)", first->name, more);
 }
 
+/// What the manifest does not know of, another version or another kind of file, is
+/// damage of a step.
+ShardReader open_shard(const os::Directory& folder, const std::string& name) {
+  os::File file = folder.open_file(name);
+  try {
+    return ShardReader(std::move(file));
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::unsupported) throw;
+    throw Error(ErrorCode::corrupt, error.what());
+  }
+}
+
 }  // namespace
 
-ShardReader::ShardReader(const std::filesystem::path& path)
-    : name_(path.native()), file_(os::File::open(path)) {
+ShardReader::ShardReader(const std::filesystem::path& path) : ShardReader(os::File::open(path)) {}
+
+ShardReader::ShardReader(os::File file) : name_(file.name()), file_(std::move(file)) {
   std::vector<std::byte> bytes;
-  header_ = read_header(file_, bytes);
+  try {
+    header_ = read_header(file_, bytes);
+  } catch (const Error& error) {
+    const std::string what = error.code() == ErrorCode::corrupt ? name_of(file_) : "";
+    if (what.empty()) throw;
+    fail(ErrorCode::unsupported, "{} is no safetensors file: it is {}", name_, what);
+  }
   integrity_ = format::read_integrity(bytes, header_, name_);
   if (integrity_ && integrity_->checksums.size() != format::block_count(header_.data_nbytes)) {
     fail(ErrorCode::corrupt, "{} has {} checksums for {} blocks", name_,
@@ -74,7 +102,7 @@ ShardReader open_step(const StepFolder& step) {
          step.path.native(), step.manifest->files.size());
   }
   const ManifestFile& file = step.manifest->files.front();
-  ShardReader reader(step.path / file.name);
+  ShardReader reader = open_shard(*step.folder, file.name);
   if (reader.file_nbytes() != file.nbytes) {
     fail(ErrorCode::corrupt, "{} has {} bytes where the manifest says {}", reader.name(),
          reader.file_nbytes(), file.nbytes);

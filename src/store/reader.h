@@ -22,8 +22,10 @@ namespace understudy::store {
 /// checked. Thread-safe.
 class ShardReader {
  public:
-  /// Throws Error(not_found, corrupt, io, unsupported), naming the file.
+  /// Throws Error(not_found, corrupt, io, unsupported), naming the file. What is
+  /// another kind of file is unsupported, and named for what it is.
   explicit ShardReader(const std::filesystem::path& path);
+  explicit ShardReader(os::File file);
 
   const std::string& name() const { return name_; }  ///< the path, for messages
   const format::Header& header() const { return header_; }
@@ -60,6 +62,10 @@ struct StepFolder {
   /// What kind of problem: corrupt when it is damaged; unsupported, io and
   /// others when it could not be looked at.
   ErrorCode code = ErrorCode::corrupt;
+  /// The folder itself, which stays the same one whatever a writer does to its
+  /// name. Null in a list of steps, which may be longer than descriptors last.
+  std::shared_ptr<const os::Directory> folder{};
+
   bool is_complete() const { return problem.empty(); }
 };
 
@@ -71,8 +77,9 @@ StepFolder look_at_step(const std::filesystem::path& step_path);
 /// Empty for an empty folder; Error(not_found) when there is no folder.
 std::vector<StepFolder> look_at_steps(const std::filesystem::path& directory);
 
-/// Opens a complete step's shard and checks it against the manifest (size,
-/// header digest). Throws Error(corrupt), or the problem's code.
+/// Opens a complete step's shard, in the folder that was looked at, and checks it
+/// against the manifest (size, header digest). Throws Error(corrupt), or the
+/// problem's code.
 ShardReader open_step(const StepFolder& step);
 
 }  // namespace understudy::store

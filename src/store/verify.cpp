@@ -81,16 +81,17 @@ void check_blocks(const ShardReader& reader, const std::filesystem::path& path,
 }
 
 /// Opens the file and checks it; damage of its header is a finding.
-/// `manifest` is what the manifest says of it, or null.
-void check_shard(const std::filesystem::path& path, const ManifestFile* manifest,
-                 Findings& findings) {
+/// `manifest` is what the manifest says of it, or null; `is_of_step`: it has the name
+/// of a step's file.
+void check_shard(os::File file, const std::filesystem::path& path, const ManifestFile* manifest,
+                 bool is_of_step, Findings& findings) {
   std::optional<ShardReader> reader;
   try {
-    reader.emplace(path);
+    reader.emplace(std::move(file));
   } catch (const Error& error) {
-    // In a step whose manifest we read, another version is damage too.
-    const bool is_damage =
-        error.code() == ErrorCode::corrupt || (manifest && error.code() == ErrorCode::unsupported);
+    // In a step another version, or another kind of file, is damage too.
+    const bool is_damage = error.code() == ErrorCode::corrupt ||
+                           (is_of_step && error.code() == ErrorCode::unsupported);
     if (!is_damage) throw;
     findings.add(path, 0, error.what());
     return;
@@ -112,7 +113,7 @@ struct Shard {
 /// What can be seen of the files without reading them is found here; the rest
 /// of them is returned.
 std::vector<Shard> look_at_files(const StepFolder& step, Findings& findings) {
-  const os::Directory folder = os::Directory::open(step.path);
+  const os::Directory& folder = *step.folder;
   std::vector<Shard> shards;
   const auto look = [&](const std::string& name, const ManifestFile* manifest) {
     const auto path = step.path / name;
@@ -153,14 +154,14 @@ std::vector<Shard> look_at_files(const StepFolder& step, Findings& findings) {
 
 FileCheck verify_file(const std::filesystem::path& path, const OnProgress& progress) {
   Findings findings(progress);
-  findings.add_total(os::File::open(path).size());
-  check_shard(path, nullptr, findings);
+  os::File file = os::File::open(path);
+  findings.add_total(file.size());
+  check_shard(std::move(file), path, nullptr, /*is_of_step=*/false, findings);
   return findings.take();
 }
 
-FileCheck verify_step(const std::filesystem::path& step_path, const OnProgress& progress) {
+FileCheck verify_step(const StepFolder& step, const OnProgress& progress) {
   Findings findings(progress);
-  const StepFolder step = look_at_step(step_path);
   if (!step.is_complete() && step.code != ErrorCode::corrupt) {
     fail(step.code, "{} cannot be verified: {}", step.path.native(), step.problem);
   }
@@ -169,8 +170,15 @@ FileCheck verify_step(const std::filesystem::path& step_path, const OnProgress& 
   if (!step.is_complete() && (!step.manifest || findings.is_whole())) {
     findings.add(step.path / kManifestName, 0, step.problem);
   }
-  for (const Shard& shard : shards) check_shard(shard.path, shard.manifest, findings);
+  for (const Shard& shard : shards) {
+    check_shard(step.folder->open_file(shard.path.filename()), shard.path, shard.manifest,
+                /*is_of_step=*/true, findings);
+  }
   return findings.take();
+}
+
+FileCheck verify_step(const std::filesystem::path& step_path, const OnProgress& progress) {
+  return verify_step(look_at_step(step_path), progress);
 }
 
 }  // namespace understudy::store

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "store/reader.h"
+
 namespace understudy::store {
 
 struct FoundDamage {
@@ -27,7 +29,10 @@ struct FileCheck {
 /// Verifies one safetensors file. Not being able to open it is an Error.
 FileCheck verify_file(const std::filesystem::path& path, const OnProgress& progress = {});
 
-/// Verifies a step's folder: manifest, sizes, extra files, every block.
+/// Verifies a step's folder: manifest, sizes, extra files, every block. What is
+/// found of a folder that has lost its name meanwhile need not be damage.
+FileCheck verify_step(const StepFolder& step, const OnProgress& progress = {});
+/// The same for the step that has the path.
 FileCheck verify_step(const std::filesystem::path& step_path, const OnProgress& progress = {});
 
 }  // namespace understudy::store

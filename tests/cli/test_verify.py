@@ -19,6 +19,27 @@ def test_a_whole_step(cli: Cli, run: Path) -> None:
     assert (report["is_whole"], report["has_checksums"], report["damage"]) == (True, True, [])
 
 
+def test_several_paths(cli: Cli, run: Path, tmp_path: Path) -> None:
+    got = cli("verify", run / "step-1", run / "step-2")
+    assert got.out.count(": whole, ") == 2
+    flip(run / "step-2" / SHARD, -1)
+    got = cli("verify", run / "step-2", run / "step-1", status=1)
+    assert "damaged in 1 place\n" in got.out and got.out.count(": whole, ") == 1
+    paths = (run / "none", run / "step-2", run / "step-1")
+    got = cli("verify", *paths, "--json", status=2)
+    missing, damaged, whole = got.json["reports"]
+    assert (missing["path"], missing["error"]["code"]) == (str(run / "none"), "not_found")
+    assert (damaged["is_whole"], whole["is_whole"]) == (False, True)
+    assert "there is nothing at" in got.err
+
+
+def test_what_is_no_safetensors_file_is_named(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"w": torch.ones(2)}, path)
+    for command in ("verify", "show"):
+        assert "an archive of torch.save" in cli(command, path, status=2).err
+
+
 def test_a_flipped_bit_is_named(cli: Cli, run: Path) -> None:
     shard = run / "step-2" / SHARD
     for offset in (0, 9, 4095, 4096, -1):

@@ -77,6 +77,24 @@ TEST(Header, NamesMayBeAnyText) {
   EXPECT_EQ(header.entries[1].name, "\xC3\xA9\n\"");
 }
 
+// As the reference reads them.
+TEST(Header, NullAsMetadataIsNone) {
+  EXPECT_TRUE(read(R"({"__metadata__":null})").metadata.empty());
+}
+
+TEST(Header, FieldsThatNobodyKnowsAreReadPast) {
+  for (const std::string value : {"1", "-1", "0.5", "true", "null", R"("x")", "[]", "[1,[2],{}]",
+                                  R"({"dtype":"U8","shape":[3],"a":{"data_offsets":[[]]}})"}) {
+    for (const std::string& json :
+         {R"("extra":)" + value + "," + kGood, kGood + std::string(R"(,"extra":)") + value}) {
+      const auto header = read("{\"x\":{" + json + "}}", 8);
+      ASSERT_EQ(header.entries.size(), 1u) << json;
+      EXPECT_EQ(header.entries[0].dtype, "F32");
+      EXPECT_EQ(header.entries[0].end, 8u);
+    }
+  }
+}
+
 struct Fault {
   const char* what;  // part of the message
   std::string json;
@@ -123,7 +141,7 @@ std::vector<Fault> faults() {
       {"a list", meta + R"({"a":[]}})", 0},
       {"a list", meta + "[]}", 0},
       {"a text", meta + R"("x"})", 0},
-      {"a null", meta + "null}", 0},
+      {"a number", meta + "1}", 0},
       {"there twice", meta + R"({"a":"1","a":"2"}})", 0},
       {"there twice", meta + R"({"a":"1","\u0061":"2"}})", 0},
       // An entry as __metadata__.
@@ -133,7 +151,8 @@ std::vector<Fault> faults() {
       {"lacks", entry(R"("dtype":"F32","shape":[2])")},
       {"lacks", entry(R"("dtype":"F32","data_offsets":[0,8])")},
       {"lacks", entry(R"("shape":[2],"data_offsets":[0,8])")},
-      {"unknown field \"extra\"", entry(good + ",\"extra\":1")},
+      {"lacks", entry(R"("dtype":"F32","shape":[2],"extra":[0,8])")},
+      {"not valid JSON", entry(good + ",\"extra\":{]")},
       {"field dtype twice", entry(good + R"(,"dtype":"F32")")},
       {"field shape twice", entry(good + R"(,"shape":[2])")},
       {"field data_offsets twice", entry(good + R"(,"data_offsets":[0,8])")},

@@ -4,6 +4,7 @@
 
 #include "fakes/expect_error.h"
 #include "format/helpers.h"
+#include "format/layout.h"
 
 namespace understudy::format {
 namespace {
@@ -19,7 +20,7 @@ struct Sealed {
   std::string digest;
   Bytes bytes;
 
-  explicit Sealed(std::uint64_t capacity = 600) {
+  explicit Sealed(std::uint64_t capacity = kAlignment) {
     bytes = write_sealed_header(entries, metadata, tree, checksums, capacity, digest);
   }
 };
@@ -45,8 +46,8 @@ Bytes edited(const Sealed& sealed, std::string_view from, std::string_view to) {
 
 TEST(Integrity, WhatIsSealedIsRead) {
   const Sealed sealed;
-  ASSERT_EQ(sealed.bytes.size(), 600u);
-  const auto integrity = read(sealed.bytes, 608);
+  ASSERT_EQ(sealed.bytes.size(), kAlignment);
+  const auto integrity = read(sealed.bytes, kAlignment + 8);
   ASSERT_TRUE(integrity);
   EXPECT_EQ(integrity->major, 1);
   EXPECT_EQ(integrity->minor, 0);
@@ -68,16 +69,17 @@ TEST(Integrity, EveryFlippedBitIsFound) {
     auto bytes = sealed.bytes;
     bytes[bit / 8] ^= static_cast<std::byte>(1 << bit % 8);
     try {
-      const auto nbytes = read_header_nbytes(std::span(bytes).first(8), 608, "f");
+      const auto nbytes = read_header_nbytes(std::span(bytes).first(8), kAlignment + 8, "f");
       // The data that follows a shorter header, or what a longer one takes of it.
       bytes.resize(nbytes);
-      if (!read(bytes, 608)) ADD_FAILURE() << "bit " << bit << " makes it a file of others";
+      if (!read(bytes, kAlignment + 8))
+        ADD_FAILURE() << "bit " << bit << " makes it a file of others";
       ADD_FAILURE() << "bit " << bit << " is not noticed";
     } catch (const Error&) {
       ++found;
     }
   }
-  EXPECT_EQ(found, 4800);
+  EXPECT_EQ(found, 8 * static_cast<int>(kAlignment));
 }
 
 TEST(Integrity, AnyKeyWithoutTheOthersIsDamage) {
@@ -88,40 +90,70 @@ TEST(Integrity, AnyKeyWithoutTheOthersIsDamage) {
            {"understudy.checksums", "understudy.checksumt"},
            {"understudy.tree", "understudy.treu"}}) {
     fakes::expect_error(ErrorCode::corrupt, "but not " + from,
-                        [&] { read(edited(sealed, from, to), 608); });
+                        [&] { read(edited(sealed, from, to), kAlignment + 8); });
   }
 }
 
 TEST(Integrity, SealedNonsenseIsRefused) {
   const Sealed sealed;
   fakes::expect_error(ErrorCode::corrupt, "has 16 digits where 0 blocks", [&] {
-    read(edited(sealed, "[2],\"data_offsets\":[0,8]", "[0],\"data_offsets\":[0,0]"), 600);
+    read(edited(sealed, "[2],\"data_offsets\":[0,8]", "[0],\"data_offsets\":[0,0]"), kAlignment);
   });
-  fakes::expect_error(ErrorCode::corrupt, "checksum 0",
-                      [&] { read(edited(sealed, "0123456789abcdef", "0123456789abcdeF"), 608); });
+  fakes::expect_error(ErrorCode::corrupt, "checksum 0", [&] {
+    read(edited(sealed, "0123456789abcdef", "0123456789abcdeF"), kAlignment + 8);
+  });
   for (const auto* version : {"1.x", "1-0", "1. ", "-.0", ".10", "10.", "100"}) {
     fakes::expect_error(ErrorCode::corrupt, "not a version", [&] {
-      read(edited(sealed, "format\":\"1.0\"", "format\":\"" + std::string(version) + "\""), 608);
+      read(edited(sealed, "format\":\"1.0\"", "format\":\"" + std::string(version) + "\""),
+           kAlignment + 8);
     });
   }
-  EXPECT_EQ(read(edited(sealed, "format\":\"1.0\"", "format\":\"1.9\""), 608)->minor, 9);
+  EXPECT_EQ(read(edited(sealed, "format\":\"1.0\"", "format\":\"1.9\""), kAlignment + 8)->minor, 9);
 }
 
 TEST(Integrity, AnUnknownMajorVersionIsRefusedByName) {
   const Sealed sealed;
   for (const auto* version : {"2.0", "0.9"}) {
     fakes::expect_error(ErrorCode::unsupported, version, [&] {
-      read(edited(sealed, "format\":\"1.0\"", "format\":\"" + std::string(version) + "\""), 608);
+      read(edited(sealed, "format\":\"1.0\"", "format\":\"" + std::string(version) + "\""),
+           kAlignment + 8);
     });
   }
 }
 
+// A whole header with these metadata, padded to `nbytes`.
+Bytes header_with(std::string metadata, std::size_t nbytes) {
+  auto text = "{\"__metadata__\":{" + metadata + "}}";
+  text.append(nbytes - kPrefixNbytes - text.size(), ' ');
+  return testing::file_of(text);
+}
+
 TEST(Integrity, TheDigestMustStandAtItsPlace) {
-  const auto text = R"({"__metadata__":{"understudy.format":"1.0","understudy.digest":")" +
-                    std::string(32, '0') +
-                    R"(","understudy.checksums":"","understudy.tree":"null"}})";
-  const auto bytes = testing::file_of(text);
+  const auto bytes = header_with(" \"understudy.digest\":\"" + std::string(32, '0') +
+                                     R"(","understudy.format":"1.0","understudy.checksums":"",)"
+                                     R"("understudy.tree":"null")",
+                                 kAlignment);
   fakes::expect_error(ErrorCode::corrupt, "at byte 46", [&] { read(bytes, bytes.size()); });
+}
+
+TEST(Integrity, WhatAnotherToolHasRewrittenHasNone) {
+  const std::string digest = "\"understudy.digest\":\"" + std::string(32, '0') + "\"";
+  const std::string others =
+      R"("understudy.format":"1.0","understudy.checksums":"","understudy.tree":"null")";
+  for (const std::string& metadata : {digest + "," + others, others + "," + digest}) {
+    for (const std::size_t nbytes : {std::size_t{kAlignment}, std::size_t{kAlignment} + 8}) {
+      const auto bytes = header_with(metadata, nbytes);
+      if (nbytes == kAlignment && metadata.starts_with(digest)) {
+        // As ours, but for the digest: that is damage.
+        fakes::expect_error(ErrorCode::corrupt, "digest", [&] { read(bytes, bytes.size()); });
+      } else {
+        EXPECT_FALSE(read(bytes, bytes.size()));
+      }
+    }
+  }
+  // Half of our metadata.
+  const auto half = header_with(others, kAlignment + 8);
+  EXPECT_FALSE(read(half, half.size()));
 }
 
 TEST(Integrity, TheWriterRefusesWhatDoesNotFit) {

@@ -7,6 +7,7 @@
 #include "fakes/faulty_calls.h"
 #include "fakes/temporary_folder.h"
 #include "os/file.h"
+#include "os/path.h"
 
 namespace understudy::os {
 namespace {

@@ -73,8 +73,8 @@ TEST(Commit, StepThatExistsIsAnErrorAndStays) {
   run.commit(3, 1);
   expect_error(ErrorCode::invalid, "step 3 is there already: " + (run / "step-3").string(),
                [&] { run.commit(3, 2); });
-  expect_error(ErrorCode::invalid, "step 3", [&] { require_new_step(run.path(), 3); });
-  require_new_step(run.path(), 4);
+  expect_error(ErrorCode::invalid, "step 3", [&] { require_new_step(os::Directory::open(run.path()), 3); });
+  require_new_step(os::Directory::open(run.path()), 4);
   run.expect_step(3, 1);
   EXPECT_THAT(run.names(), ElementsAre("step-3"));
 }
@@ -82,7 +82,7 @@ TEST(Commit, StepThatExistsIsAnErrorAndStays) {
 TEST(Commit, NegativeStepsAreInvalid) {
   RunFolder run;
   expect_error(ErrorCode::invalid, "step -1", [&] { run.commit(-1, 1); });
-  expect_error(ErrorCode::invalid, "step -1", [&] { require_new_step(run.path(), -1); });
+  expect_error(ErrorCode::invalid, "step -1", [&] { require_new_step(os::Directory::open(run.path()), -1); });
   EXPECT_THAT(run.names(), IsEmpty());
 }
 

@@ -155,7 +155,10 @@ class PyCheckpointer {
       nb::gil_scoped_release no_gil;
       return core_->resume(after, options);
     }();
-    if (!found) return found;
+    if (!found) {
+      warn_of_others();
+      return found;
+    }
     finish_tensors(walker.take_write_backs(), walker.torch_tensors());
     assign_restored(state, before, after);
     return found;
@@ -204,12 +207,38 @@ class PyCheckpointer {
   }
   const std::filesystem::path& directory() const { return core_->directory(); }
 
+  // Never raises: it is for messages and debuggers.
+  nb::object repr() const {
+    return nb::str("Checkpointer({!r}, {}{})")
+        .attr("format")(nb::str(nb::cast(directory())), steps_text(),
+                        is_finished_ ? ", closed" : "");
+  }
+
  private:
+  std::string steps_text() const {
+    constexpr std::size_t kShown = 5;  // the newest; a run may have thousands
+    try {
+      const auto all = steps();
+      if (all.size() <= kShown) return fmt::format("steps=[{}]", fmt::join(all, ", "));
+      return fmt::format("steps=[..., {}] ({} in all)",
+                         fmt::join(all.end() - kShown, all.end(), ", "), all.size());
+    } catch (const Error& error) {
+      return fmt::format("steps unknown ({})", to_string(error.code()));
+    }
+  }
   WalkOptions walking() const { return {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}; }
   // Those that exist. Touched under the GIL only.
   static std::set<PyCheckpointer*>& all() {
     static auto* made = new std::set<PyCheckpointer*>;
     return *made;
+  }
+
+  // Training is about to begin from nothing beside somebody's checkpoint.
+  void warn_of_others() const {
+    const auto other = core_->foreign_checkpoint();
+    if (other.empty()) return;
+    log("warning", "nothing was resumed: %s has no step of Understudy, but %s",
+        nb::cast(std::filesystem::path(other)));
   }
 
   // Once, when the first save has been written: which writer it was, and why.
@@ -235,7 +264,7 @@ class PyCheckpointer {
   void log(const char* level, const char* format, const nb::object& what) const {
     nb::module_::import_("logging")
         .attr("getLogger")("understudy")
-        .attr(level)(format, core_->directory().string(), what);
+        .attr(level)(format, nb::cast(core_->directory()), what);
   }
 
   const bool allow_pickle_;
@@ -314,6 +343,7 @@ void bind_checkpointer(nb::module_& m) {
       .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
       .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(), docs::kWaitAll)
       .def("close", &PyCheckpointer::close, docs::kCloseCheckpointer)
+      .def("__repr__", &PyCheckpointer::repr)
       .def_prop_ro("directory", &PyCheckpointer::directory, "The folder of the run.")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyCheckpointer& self, nb::args) { self.close(); });

@@ -10,7 +10,9 @@ Reading needs no lock. The first save locks the directory for this process and r
 writers that ended early have left. A context manager: leaving it calls close(). May be used from
 several threads; in a forked child every call raises Error (closed).
 
-directory: the folder of the run; made when it is missing.
+directory: the folder of the run; made, with its parents, when it is missing. A relative one is
+    fixed now, whatever the working directory is later. A URL, a '~' that no shell has expanded and
+    a step's own folder are Error (invalid).
 keep: how many of the newest complete steps are kept; older ones are removed after a save. None
     keeps all.
 memory: what the images are made of: 'pageable'; 'pinned', page-locked, which needs a CUDA driver
@@ -115,10 +117,10 @@ raises Error: unsupported with the path of an object that cannot be saved, inval
 
 inline constexpr auto kLoadFile = R"(The state of a safetensors file.
 
-With its containers, types and sharing when Understudy wrote it; else a flat dict of tensors. A step
-is read by Checkpointer.restore().
+With its containers, types and sharing when Understudy wrote it; else a flat dict of tensors.
 
-path: the file.
+path: the file; or a step's folder; or the folder of a Hugging Face model, of one file or several
+    with an index, whose tensors come whole from all of them.
 names: only these parts: a name or several, exact or prefixes ('model' takes all below it). Only
     the blocks that they touch are read.
 mmap: tensors over a private copy-on-write mapping of the file, which must stay as it is while they
@@ -126,7 +128,8 @@ mmap: tensors over a private copy-on-write mapping of the file, which must stay 
 verify: check the checksums of what is read, where the file has them.
 allow_pickle: load pickled objects. A pickle can execute any code: load only what you trust.
 raises Error: not_found when there is no such file or name, corrupt when the bytes are not what was
-    written, unsupported when it holds pickles and allow_pickle is False.)";
+    written, unsupported when it holds pickles and allow_pickle is False or is another kind of file
+    (which the message names), invalid for a folder that is none of these.)";
 
 inline constexpr auto kStager =
     R"(Makes snapshots of states; keeps its plan and its images between calls.

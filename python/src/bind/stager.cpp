@@ -20,7 +20,9 @@ namespace {
 
 class PyStager {
  public:
-  explicit PyStager(StagerOptions options) : stager_(options) { all().insert(this); }
+  explicit PyStager(StagerOptions options) : images_(options.images), stager_(options) {
+    all().insert(this);
+  }
   ~PyStager() {
     all().erase(this);
     nb::gil_scoped_release no_gil;  // the end may wait for threads
@@ -55,8 +57,13 @@ class PyStager {
     }
   }
 
+  std::string repr() const {
+    return fmt::format("Stager(images={}{})", images_, is_closed_ ? ", closed" : "");
+  }
+
   void close() {
     Entry entry;
+    is_closed_ = true;
     last_walk_.reset();
     nb::gil_scoped_release no_gil;
     stager_.close();
@@ -70,6 +77,8 @@ class PyStager {
   }
 
   const pid_t pid_ = getpid();
+  const int images_;
+  bool is_closed_ = false;
   Stager stager_;
   std::unique_ptr<LastWalk> last_walk_;
   std::optional<TicketBase> last_;
@@ -91,6 +100,14 @@ void save_snapshot(const PySnapshot& self, const std::filesystem::path& path, nb
   self.snapshot.save_file(path, checked);
 }
 
+std::string snapshot_repr(const PySnapshot& self) {
+  try {
+    return fmt::format("Snapshot({} bytes)", self.snapshot.nbytes());
+  } catch (const Error&) {
+    return "Snapshot(closed)";
+  }
+}
+
 void close_snapshot(PySnapshot& self) {
   Entry entry;
   nb::gil_scoped_release no_gil;
@@ -108,6 +125,7 @@ void bind_stager(nb::module_& m) {
       .def("save_file", &save_snapshot, nb::arg("path"), nb::kw_only(),
            nb::arg("metadata") = nb::none(), docs::kSnapshotSaveFile)
       .def("close", &close_snapshot, "End the lease. Later calls raise Error (closed).")
+      .def("__repr__", &snapshot_repr)
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PySnapshot& self, nb::args) { close_snapshot(self); });
 
@@ -130,6 +148,7 @@ void bind_stager(nb::module_& m) {
       .def("stage", &PyStager::stage, nb::arg("state").none(), docs::kStage)
       .def("prewarm", &PyStager::prewarm, nb::arg("state").none(), docs::kStagerPrewarm)
       .def("close", &PyStager::close, "Give the images back (leased ones when their leases end).")
+      .def("__repr__", &PyStager::repr)
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyStager& self, nb::args) { self.close(); });
   // The interpreter calls them before it takes modules and threads apart, the last one first.

@@ -63,6 +63,18 @@ class PyTicket {
   std::variant<SnapshotTicket, PathTicket, BytesTicket> ticket_;
 };
 
+// What the work is at.
+nb::object repr(const PyTicket& ticket) {
+  const auto& base = ticket.base();
+  if (const auto failure = base.exception()) {
+    return nb::str("Ticket(failed: {})").attr("format")(exception_of(failure));
+  }
+  if (base.is_done()) return nb::str("Ticket(done)");
+  const auto [done, total] = base.progress();
+  const char* what = base.is_captured() ? "captured" : "under way";
+  return nb::str(fmt::format("Ticket({}, {} of {} bytes)", what, done, total).c_str());
+}
+
 nb::dict metrics(const PyTicket& ticket) {
   const auto m = ticket.base().metrics();
   nb::dict d;
@@ -114,6 +126,7 @@ void bind_ticket(nb::module_& m) {
           .def(
               "progress", [](const PyTicket& t) { return t.base().progress(); },
               "Bytes done and bytes in all.")
+          .def("__repr__", &repr)
           .def("exception", &exception, "The failure, or None while there is none. Does not block.")
           .def_prop_ro(
               "capture", [](const PyTicket& t) { return t.base().capture(); },

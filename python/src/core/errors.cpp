@@ -1,21 +1,52 @@
 #include "core/errors.h"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+
+#include <cerrno>
+
+#include "understudy/system_error.h"
 
 namespace understudy::python {
 namespace {
 
 PyObject* error_class = nullptr;
 
+// The codes that are kinds of Python's own as well. All have the name of the base
+// class: for its users there is one Error.
+struct Kind {
+  ErrorCode code;
+  PyObject** base;
+  int number;  ///< errno where the system gave none; 0: a kind without
+  PyObject* type = nullptr;
+};
+
+Kind kinds[] = {{ErrorCode::invalid, &PyExc_ValueError, 0},
+                {ErrorCode::not_found, &PyExc_FileNotFoundError, ENOENT},
+                {ErrorCode::io, &PyExc_OSError, EIO},
+                {ErrorCode::no_space, &PyExc_OSError, ENOSPC},
+                {ErrorCode::timeout, &PyExc_TimeoutError, ETIMEDOUT}};
+
+nb::object make_error(std::string_view code, const nb::object& text, int number) {
+  nb::handle type = error_class;
+  for (const auto& kind : kinds) {
+    if (to_string(kind.code) != code) continue;
+    type = kind.type;
+    if (number == 0) number = kind.number;
+  }
+  nb::object made = type(text);
+  made.attr("code") = nb::str(code.data(), code.size());
+  if (PyErr_GivenExceptionMatches(made.ptr(), PyExc_OSError)) made.attr("errno") = number;
+  return made;
+}
+
 nb::object make_error(const Error& error) {
   // Messages may name files whose names are not UTF-8.
   const std::string_view message = error.what();
-  auto text = steal_or_throw(PyUnicode_DecodeUTF8(
+  const auto text = steal_or_throw(PyUnicode_DecodeUTF8(
       message.data(), static_cast<Py_ssize_t>(message.size()), "surrogateescape"));
-  nb::object made = nb::handle(error_class)(text);
-  const auto code = to_string(error.code());
-  made.attr("code") = nb::str(code.data(), code.size());
-  return made;
+  const auto* system = dynamic_cast<const SystemError*>(&error);
+  return make_error(to_string(error.code()), text, system != nullptr ? system->number() : 0);
 }
 
 void translate(const std::exception_ptr& failure, void*) {
@@ -23,7 +54,7 @@ void translate(const std::exception_ptr& failure, void*) {
     std::rethrow_exception(failure);
   } catch (const Error& error) {
     const auto made = make_error(error);
-    PyErr_SetObject(error_class, made.ptr());
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
   }
 }
 
@@ -84,18 +115,36 @@ void bind_errors(nb::module_& m) {
 The message is one sentence: what failed, where (file, offset, path in the state) and why. Its
 ``code`` is one of
 
-- ``invalid``: the argument or the call makes no sense, or the state does not fit
+- ``invalid``: the argument or the call makes no sense, or the state does not fit (also a
+  ``ValueError``)
 - ``unsupported``: this build, machine or format version cannot do it
-- ``not_found``: there is no such step, file or name
+- ``not_found``: there is no such step, file or name (also a ``FileNotFoundError``)
 - ``corrupt``: the bytes are not what was written
-- ``io``: the operating system refused or failed
-- ``no_space``: disk, memory or shared memory is short
+- ``io``: the operating system refused or failed (also an ``OSError``, with ``errno``)
+- ``no_space``: disk, memory or shared memory is short (also an ``OSError``, with ``errno``)
 - ``busy``: another process, or an earlier call, holds it
-- ``timeout``: the time given ran out
+- ``timeout``: the time given ran out (also a ``TimeoutError``)
 - ``closed``: the handle was closed, or belongs to another process)",
                                           nullptr, attributes.ptr());
   throw_if(error_class == nullptr);
   m.attr("Error") = nb::handle(error_class);
+  const auto reduce = nb::module_::import_("understudy._errors").attr("reduce");
+  for (auto& kind : kinds) {
+    const auto bases = nb::make_tuple(nb::handle(error_class), nb::handle(*kind.base));
+    nb::dict own;
+    const auto code = to_string(kind.code);
+    own["code"] = nb::str(code.data(), code.size());
+    own["__doc__"] = nb::handle(error_class).attr("__doc__");
+    own["__reduce__"] = reduce;
+    kind.type = PyErr_NewException("understudy.Error", bases.ptr(), own.ptr());
+    throw_if(kind.type == nullptr);
+  }
+  m.def(
+      "_error",
+      [](const std::string& code, nb::object text, std::optional<int> number) {
+        return make_error(code, text, number.value_or(0));
+      },
+      nb::arg("code"), nb::arg("text"), nb::arg("errno") = nb::none());
   nb::register_exception_translator(translate);
 }
 

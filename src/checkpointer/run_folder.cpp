@@ -1,0 +1,38 @@
+#include "checkpointer/run_folder.h"
+
+#include "base/error.h"
+#include "os/path.h"
+#include "store/foreign.h"
+
+namespace understudy {
+
+namespace {
+
+std::filesystem::path checked(const std::filesystem::path& directory) {
+  if (directory.empty()) fail(ErrorCode::invalid, "a checkpointer needs a directory");
+  os::require_path(directory);
+  return os::absolute(directory);
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const std::filesystem::path& directory)
+    : path_(checked(directory)), directory_(os::Directory::open_or_make(path_)) {
+  if (store::is_step_itself(directory_)) {
+    fail(ErrorCode::invalid, "{} is a step, not a folder of steps; give the folder {}",
+         path_.native(), path_.parent_path().native());
+  }
+}
+
+const os::Directory& RunFolder::require() const {
+  const auto now = os::find_file(path_);
+  if (!now || !now->is_same_file(directory_.info())) {
+    fail(ErrorCode::io,
+         "the folder {} is not the one it was when the checkpointer was made: it was renamed, "
+         "removed or replaced; put it back, or make a new checkpointer",
+         path_.native());
+  }
+  return directory_;
+}
+
+}  // namespace understudy
