@@ -1,4 +1,4 @@
-// Checkpointer: the front door. Save, restore, resume, retention.
+// Checkpointer: save, restore, resume, retention.
 #pragma once
 
 #include <cstdint>
@@ -15,24 +15,25 @@
 
 namespace understudy {
 
+/// How a Checkpointer works.
 struct CheckpointerOptions {
-  /// A relative one is fixed when the checkpointer is made.
-  std::filesystem::path directory;
-  std::optional<int> keep{};  ///< newest complete steps kept; absent: all
-  Memory memory = Memory::automatic;
-  bool survive = false;
-  Capture capture = Capture::automatic;
-  int images = 2;
-  WhenBusy when_busy = WhenBusy::wait;
-  bool huge_pages = false;
-  int threads = 0;
-  bool allow_pickle = false;  ///< for reading steps that carry pickled objects
-  WriterChoice writer = WriterChoice::automatic;
+  std::filesystem::path directory;       ///< of the run; a relative one is fixed now
+  std::optional<int> keep{};             ///< newest complete steps kept; absent: all
+  Memory memory = Memory::automatic;     ///< what images are made of
+  bool survive = false;                  ///< not in this version: Error(unsupported) when true
+  Capture capture = Capture::automatic;  ///< how states are captured
+  int images = 2;  ///< captured states that may exist at once; each costs the state's size
+  WhenBusy when_busy = WhenBusy::wait;  ///< what `save` does when every image is leased
+  bool huge_pages = false;              ///< collapse overlapped storages into huge pages, once
+  int threads = 0;                      ///< copying threads; 0: the cores this process may use
+  bool allow_pickle = false;            ///< for reading steps that carry pickled objects
+  WriterChoice writer = WriterChoice::automatic;  ///< who writes; see WriterChoice
   /// Bytes a second that persisting writes at most, 1 MiB or more; absent: no
   /// limit. With one, saves queue for longer and keep their images for longer.
   std::optional<std::uint64_t> max_write_rate{};
 };
 
+/// How one step is saved.
 struct SaveOptions {
   /// Kept in the manifest. JSON types only: none, booleans, integers, finite
   /// floats, texts, lists, dicts with text keys.
@@ -43,6 +44,7 @@ struct SaveOptions {
   bool urgent = false;
 };
 
+/// What is restored.
 struct RestoreOptions {
   std::optional<std::int64_t> step{};  ///< absent: the newest
   std::vector<std::string> names{};    ///< as in LoadFileOptions
@@ -50,18 +52,21 @@ struct RestoreOptions {
 
 /// A step that has been read.
 struct Checkpoint {
-  std::int64_t step = 0;
-  Value state;
-  Value metadata;      ///< a dict, or none
-  std::string source;  ///< "disk" or "memory"
-  std::string reader;  ///< how its bytes were read, and why so
+  std::int64_t step = 0;  ///< its number
+  Value state;            ///< the tree, over new memory
+  Value metadata;         ///< a dict, or none
+  std::string source;     ///< "disk" or "memory"
+  std::string reader;     ///< how its bytes were read, and why so
 };
 
+/// What `resume` does when the newest step is damaged: throw, or take the newest whole one
+/// before it and report what it skipped.
 enum class OnDamage { error, previous };
 
+/// What is resumed, and what is done about damage and newer steps.
 struct ResumeOptions {
-  std::optional<std::int64_t> step{};
-  OnDamage on_damage = OnDamage::error;
+  std::optional<std::int64_t> step{};    ///< absent: the newest
+  OnDamage on_damage = OnDamage::error;  ///< only without `step`
   /// Rolls the run back: every step above the one that is resumed is given up, complete or
   /// damaged, durably and before the state changes. Takes the directory's lock, and waits for
   /// this checkpointer's saves first.
@@ -73,21 +78,22 @@ struct ResumeOptions {
 
 /// What the last `resume` did.
 struct ResumeReport {
+  /// A newer step that is damaged.
   struct Skipped {
-    std::int64_t step;
-    std::string reason;
+    std::int64_t step;   ///< its number
+    std::string reason;  ///< why it was skipped, one sentence
   };
-  std::int64_t step = 0;
-  std::string source;
-  std::string reader;  ///< how its bytes were read, and why so
-  std::vector<Skipped> skipped;
+  std::int64_t step = 0;                ///< what was resumed
+  std::string source;                   ///< "disk" or "memory"
+  std::string reader;                   ///< how its bytes were read, and why so
+  std::vector<Skipped> skipped;         ///< newest first; only with OnDamage::previous
   std::vector<std::int64_t> discarded;  ///< ascending; see ResumeOptions::discard_newer
 };
 
 class CheckpointerState;
 
 /// One directory of steps. Reading needs no lock; the first save takes the
-/// directory's lock for this process and clears what dead writers left.
+/// directory's lock for this process and removes what writers that ended early left.
 /// Handles belong to the process that made them: in a forked child every call
 /// throws Error(closed). Thread-safe.
 class Checkpointer {
@@ -129,8 +135,9 @@ class Checkpointer {
   /// What the last successful resume did.
   std::optional<ResumeReport> resumed() const;
 
-  /// Complete steps, ascending; the newest of them.
+  /// Complete steps, ascending.
   std::vector<std::int64_t> steps() const;
+  /// The newest complete step; nothing when there is none.
   std::optional<std::int64_t> latest() const;
   /// What lies in the directory that looks like a checkpoint and is no step of ours,
   /// in words: "a checkpoint of Lightning (last.ckpt)". Empty when nothing does. For

@@ -60,7 +60,7 @@ inline constexpr std::size_t kDTypeCount = static_cast<std::size_t>(DType::bits4
 
 /// What is known of an element type.
 struct DTypeInfo {
-  DType dtype;
+  DType dtype;                   ///< the type itself
   std::string_view name;         ///< PyTorch's name: "float32", "float8_e4m3fn"
   std::size_t item_size;         ///< bytes of one element
   std::string_view safetensors;  ///< nearest type in a safetensors file: "F32"
@@ -71,9 +71,11 @@ struct DTypeInfo {
 /// The row of the table for `dtype`.
 const DTypeInfo& info(DType dtype) noexcept;
 
+/// Bytes of one element.
 inline std::size_t item_size(DType dtype) noexcept {
   return info(dtype).item_size;
 }
+/// PyTorch's name of the type: "float32".
 inline std::string_view name(DType dtype) noexcept {
   return info(dtype).name;
 }

@@ -27,7 +27,9 @@ std::string_view to_string(ErrorCode code) noexcept;
 /// that names what failed, where (file, offset, tensor path) and why.
 class Error : public std::runtime_error {
  public:
+  /// An error with this code; `message` becomes `what()`.
   Error(ErrorCode code, const std::string& message);
+  /// What kind of failure it is.
   ErrorCode code() const noexcept { return code_; }
 
  private:

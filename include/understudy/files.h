@@ -10,10 +10,11 @@
 
 namespace understudy {
 
+/// How a file is written.
 struct SaveFileOptions {
-  FileMetadata metadata{};
-  int threads = 0;  ///< 0: chosen by the writer
-  WriterChoice writer = WriterChoice::automatic;
+  FileMetadata metadata{};                        ///< texts, kept in the header
+  int threads = 0;                                ///< 0: chosen by the writer
+  WriterChoice writer = WriterChoice::automatic;  ///< who writes; see WriterChoice
 };
 
 /// Writes `state` to one safetensors file, replacing it atomically. Streams:
@@ -22,6 +23,7 @@ struct SaveFileOptions {
 void save_file(const Value& state, const std::filesystem::path& path,
                const SaveFileOptions& options = {});
 
+/// What of a file is read, and how.
 struct LoadFileOptions {
   /// Exact names or prefixes ("model" takes "model.weight" too); empty: all.
   /// A name that matches nothing is Error(not_found).
@@ -31,7 +33,7 @@ struct LoadFileOptions {
   bool mmap = false;
   bool verify = true;         ///< check the checksums of what is read, where the file has them
   bool allow_pickle = false;  ///< else a file that carries pickled objects is Error(unsupported)
-  int threads = 0;
+  int threads = 0;            ///< reading threads; 0: chosen by the reader
 };
 
 /// The state of a file. With aliasing and containers when Understudy wrote it;

@@ -13,12 +13,12 @@ namespace understudy {
 
 /// One step's folder as a listing shows it. Reads manifests and sizes only.
 struct StepInfo {
-  std::int64_t step = 0;
-  std::filesystem::path path;
-  bool is_complete = false;
-  std::string problem;  ///< why it is not complete
-  std::uint64_t nbytes = 0;
-  std::string time;  ///< UTC, ISO 8601, from the manifest
+  std::int64_t step = 0;       ///< its number
+  std::filesystem::path path;  ///< its folder
+  bool is_complete = false;    ///< its name, manifest and sizes are right
+  std::string problem;         ///< why it is not complete
+  std::uint64_t nbytes = 0;    ///< of all files in the folder
+  std::string time;            ///< UTC, ISO 8601, from the manifest
 };
 
 /// All step folders of a run, ascending, complete or not, and nothing else.
@@ -27,32 +27,33 @@ std::vector<StepInfo> list_steps(const std::filesystem::path& directory);
 
 /// One entry of a safetensors header.
 struct EntryInfo {
-  std::string name;
-  std::string dtype;  ///< as in the file: "F32"
-  std::vector<std::uint64_t> shape;
-  std::uint64_t nbytes = 0;
-  std::uint64_t offset = 0;  ///< of the first byte in the file
+  std::string name;                  ///< as in the file
+  std::string dtype;                 ///< as in the file: "F32"
+  std::vector<std::uint64_t> shape;  ///< in elements, outermost first
+  std::uint64_t nbytes = 0;          ///< of its data
+  std::uint64_t offset = 0;          ///< of the first byte in the file
 };
 
 /// One tensor of the state, as the tree has it.
 struct TensorInfo {
-  std::string path;  ///< keys joined by '.'
-  std::string dtype;
-  Dims shape;
-  Dims strides;
-  std::uint64_t nbytes = 0;
-  std::string entry;       ///< the entry it lies in
-  bool is_shared = false;  ///< another tensor uses the same entry, or shared its memory
+  std::string path;          ///< keys joined by '.'
+  std::string dtype;         ///< PyTorch's name: "float32"
+  Dims shape;                ///< in elements, outermost first
+  Dims strides;              ///< in elements
+  std::uint64_t nbytes = 0;  ///< of a dense copy
+  std::string entry;         ///< the entry it lies in
+  bool is_shared = false;    ///< another tensor uses the same entry, or shared its memory
 };
 
+/// What a safetensors file holds.
 struct Description {
-  std::filesystem::path file;
-  std::uint64_t file_nbytes = 0;
-  bool is_ours = false;  ///< Understudy wrote it: tree and checksums are there
-  std::optional<std::int64_t> step;
+  std::filesystem::path file;        ///< the safetensors file
+  std::uint64_t file_nbytes = 0;     ///< its size
+  bool is_ours = false;              ///< Understudy wrote it: tree and checksums are there
+  std::optional<std::int64_t> step;  ///< of a step's file
   Value metadata;  ///< user metadata: of the manifest for a step, of the header for a file
-  std::vector<EntryInfo> entries;
-  std::vector<TensorInfo> tensors;
+  std::vector<EntryInfo> entries;   ///< in the order of their bytes
+  std::vector<TensorInfo> tensors;  ///< in the order of the tree
   /// The tree with tensors over no memory (never read their bytes).
   Value tree;
 };
@@ -61,17 +62,20 @@ struct Description {
 /// safetensors file of anyone's. Reads headers only.
 std::vector<Description> describe(const std::filesystem::path& path);
 
+/// One damaged place.
 struct Damage {
-  std::filesystem::path file;
-  std::uint64_t offset = 0;  ///< first byte in doubt
-  std::string what;
+  std::filesystem::path file;  ///< the damaged file
+  std::uint64_t offset = 0;    ///< first byte in doubt
+  std::string what;            ///< one sentence
 };
 
+/// What `verify` found.
 struct VerifyReport {
   std::filesystem::path path;  ///< what was verified, resolved
-  std::uint64_t nbytes = 0;
-  bool has_checksums = true;  ///< false for files of others: only structure was checked
-  std::vector<Damage> damage;
+  std::uint64_t nbytes = 0;    ///< bytes read
+  bool has_checksums = true;   ///< false for files of others: only structure was checked
+  std::vector<Damage> damage;  ///< every place that was found
+  /// No damage was found.
   bool is_whole() const noexcept { return damage.empty(); }
 };
 
@@ -84,6 +88,7 @@ using Progress = void (*)(void* context, std::uint64_t done, std::uint64_t total
 VerifyReport verify(const std::filesystem::path& path, Progress progress = nullptr,
                     void* context = nullptr);
 
+/// One difference of two states.
 struct Difference {
   std::string path;  ///< in the tree
   std::string what;  ///< one sentence
@@ -92,6 +97,7 @@ struct Difference {
 /// Compares two states by value: trees, scalars, tensors bit for bit.
 std::vector<Difference> diff(const std::filesystem::path& a, const std::filesystem::path& b);
 
+/// How `export_state` writes.
 struct ExportOptions {
   /// Write a Hugging Face folder (model.safetensors, or numbered shards with
   /// an index) instead of one file.
@@ -101,6 +107,7 @@ struct ExportOptions {
 };
 
 /// What an export wrote.
+/// What `export_state` wrote.
 struct ExportReport {
   std::vector<std::filesystem::path> files;  ///< safetensors files, the index not among them
   std::uint64_t nbytes = 0;                  ///< of the tensors
@@ -118,11 +125,11 @@ ExportReport export_state(const std::filesystem::path& path, const std::filesyst
 
 /// One thing that the machine offers or not.
 struct Probe {
-  std::string name;  ///< "huge pages"
-  bool is_available = false;
-  std::string detail;  ///< what was found
-  std::string cost;    ///< what it costs not to have it
-  std::string remedy;  ///< the command that turns it on; empty when there is none
+  std::string name;           ///< "huge pages"
+  bool is_available = false;  ///< the machine has it, and this process may use it
+  std::string detail;         ///< what was found
+  std::string cost;           ///< what it costs not to have it
+  std::string remedy;         ///< the command that turns it on; empty when there is none
 };
 
 /// Probes the machine, and direct I/O in `directory`.

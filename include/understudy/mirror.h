@@ -16,12 +16,13 @@ namespace understudy {
 /// and a shared one is given back: another process may still have it mapped.
 struct Buffer {
   std::byte* data = nullptr;  ///< 64-byte aligned; null when nbytes is 0
-  std::uint64_t nbytes = 0;
+  std::uint64_t nbytes = 0;   ///< size in bytes
   /// Of a shared buffer: a memfd with its bytes from offset 0, open as long as
   /// the buffer lives. Else -1.
   int fd = -1;
 };
 
+/// What a mirror's buffers are made of.
 struct MirrorOptions {
   /// pageable: private memory, and what automatic takes. pinned: the same, page-
   /// locked. shared: other processes can map it.
@@ -42,7 +43,7 @@ class Mirror {
   /// Throws Error(invalid), and Error(unsupported) where memory is to be pinned
   /// and there is no CUDA device.
   explicit Mirror(MirrorOptions options = {});
-  ~Mirror();
+  ~Mirror();  ///< gives back the free buffers; others live on until their last owner is gone
 
   /// A buffer of exactly `nbytes`, from the pool if there is one of that size.
   /// What it holds is unspecified. Throws Error(no_space) with the bytes that are

@@ -10,7 +10,7 @@ namespace understudy {
 /// when its first image is made, else pageable. Asking for pinned starts CUDA.
 enum class Memory { automatic, pageable, pinned, shared };
 /// How a snapshot is taken. `blocking`: before the call returns. `overlapped`:
-/// behind its back, from pages that are protected until they are copied; an error
+/// after the call, from pages that are protected until they are copied; an error
 /// where that is impossible. `automatic`: overlapped where it is safe and costs
 /// training less than a stop (the image is not new, and cores were idle, or huge
 /// pages are asked for), else blocking, and the ticket says why.
@@ -24,7 +24,7 @@ enum class WriterChoice {
   automatic,
   io_uring,  ///< past the page cache, through io_uring
   threads,   ///< past the page cache, by threads
-  buffered,  ///< through the page cache, which is left again behind the write
+  buffered,  ///< through the page cache, which the written blocks leave again
 };
 
 /// User metadata of a single file: text to text.

@@ -14,13 +14,14 @@
 
 namespace understudy {
 
+/// How a Stager works.
 struct StagerOptions {
   int images = 2;  ///< snapshots that may exist at once; each costs the state's size
-  Memory memory = Memory::automatic;
-  Capture capture = Capture::automatic;
-  WhenBusy when_busy = WhenBusy::wait;
-  bool huge_pages = false;  ///< collapse overlapped storages into huge pages, once
-  int threads = 0;          ///< copying threads; 0: the cores this process may use
+  Memory memory = Memory::automatic;     ///< what images are made of
+  Capture capture = Capture::automatic;  ///< how snapshots are taken
+  WhenBusy when_busy = WhenBusy::wait;   ///< what `stage` does when every image is leased
+  bool huge_pages = false;               ///< collapse overlapped storages into huge pages, once
+  int threads = 0;                       ///< copying threads; 0: the cores this process may use
 };
 
 class SnapshotState;
@@ -29,6 +30,7 @@ class SnapshotState;
 /// tensor from `state()` is gone. Copies share the lease. Thread-safe.
 class Snapshot {
  public:
+  /// For the library's own use: stagers make snapshots.
   explicit Snapshot(std::shared_ptr<SnapshotState> state) : state_(std::move(state)) {}
 
   /// The captured tree. Tensors lie over a private copy-on-write mapping of
@@ -43,6 +45,7 @@ class Snapshot {
   /// Ends the lease, for all handles of this snapshot. Later calls throw Error(closed).
   void close();
 
+  /// For the library's own use.
   const std::shared_ptr<SnapshotState>& shared_state() const { return state_; }
 
  private:
@@ -55,14 +58,15 @@ class StagerState;
 /// at a time: a second thread waits. Not copyable.
 class Stager {
  public:
+  /// Makes no image yet. Throws Error(invalid), Error(unsupported).
   explicit Stager(StagerOptions options = {});
-  ~Stager();
+  ~Stager();  ///< closes
   Stager(Stager&&) noexcept;
   Stager& operator=(Stager&&) noexcept;
 
   /// Captures `state`. No thread may write the state while this runs; what is
   /// written after it returns is never in the snapshot. An overlapped capture goes
-  /// on behind the call, and the ticket is done when it is complete; storages are
+  /// on after the call, and the ticket is done when it is complete; storages are
   /// held until then, and one that is freed or resized all the same is
   /// Error(invalid) with its path. Everything is captured or nothing is. With WhenBusy::skip and no
   /// free image the ticket is done and its wait() throws Error(busy).

@@ -16,9 +16,9 @@ using Dims = std::vector<std::int64_t>;
 
 /// Bytes to be copied from one place in host memory to another.
 struct ByteCopy {
-  const std::byte* from = nullptr;
-  std::byte* to = nullptr;
-  std::uint64_t nbytes = 0;
+  const std::byte* from = nullptr;  ///< the first byte to read
+  std::byte* to = nullptr;          ///< where it goes
+  std::uint64_t nbytes = 0;         ///< how many bytes
 };
 
 /// A run of host memory with an owner. Shared by all tensors that view it.
@@ -26,6 +26,7 @@ struct ByteCopy {
 /// storage has no owner and the caller answers for its life.
 class Storage {
  public:
+  /// `nbytes` bytes at `data`, which `owner` keeps alive.
   Storage(std::byte* data, std::uint64_t nbytes, std::shared_ptr<void> owner)
       : data_(data), nbytes_(nbytes), owner_(std::move(owner)) {}
 
@@ -33,8 +34,11 @@ class Storage {
   /// from 4 MiB up). Throws Error(no_space).
   static std::shared_ptr<const Storage> allocate(std::uint64_t nbytes);
 
+  /// The first byte.
   std::byte* data() const noexcept { return data_; }
+  /// Size in bytes.
   std::uint64_t nbytes() const noexcept { return nbytes_; }
+  /// What keeps the bytes alive; null when they are borrowed.
   const std::shared_ptr<void>& owner() const noexcept { return owner_; }
 
  private:
@@ -64,10 +68,15 @@ class Tensor {
   /// New zeroed memory of its own, C order.
   static Tensor zeros(DType dtype, Dims shape);
 
+  /// The element type.
   DType dtype() const noexcept { return dtype_; }
+  /// Number of elements of each dimension, outermost first.
   const Dims& shape() const noexcept { return shape_; }
+  /// Distance of neighbours in each dimension, in elements.
   const Dims& strides() const noexcept { return strides_; }
+  /// Where element 0 lies in the storage, in bytes.
   std::uint64_t byte_offset() const noexcept { return byte_offset_; }
+  /// The memory that it views.
   const std::shared_ptr<const Storage>& storage() const noexcept { return storage_; }
 
   /// Address of element 0. Meaningless when numel() is 0.

@@ -41,6 +41,7 @@ struct TicketState;
 /// called from any thread. None of them throws the ticket's failure.
 class TicketBase {
  public:
+  /// For the library's own use.
   explicit TicketBase(std::shared_ptr<TicketState> state) : state_(std::move(state)) {}
 
   /// True when the work has ended, well or not.
@@ -57,6 +58,7 @@ class TicketBase {
   std::exception_ptr exception() const;
   /// Which capture was used and, if it is not the best, why.
   std::string capture() const;
+  /// Where the time went so far.
   Metrics metrics() const;
   /// Counts from an earlier moment: for callers whose own call began before ours.
   void count_from(std::chrono::steady_clock::time_point began) const;
@@ -72,6 +74,7 @@ class TicketBase {
 template <class T>
 class Ticket : public TicketBase {
  public:
+  /// For the library's own use.
   Ticket(std::shared_ptr<TicketState> state, std::shared_ptr<std::optional<T>> result)
       : TicketBase(std::move(state)), result_(std::move(result)) {}
 

@@ -46,6 +46,7 @@ struct Opaque {
 /// the language it came from, and for some kinds an *extra* value.
 class Value {
  public:
+  /// What a node holds.
   enum class Type : std::uint8_t {
     none,
     boolean,
@@ -89,50 +90,56 @@ class Value {
     ellipsis,            ///< none
   };
 
-  using Pair = std::pair<Value, Value>;
-  using Items = std::vector<Value>;
-  using Pairs = std::vector<Pair>;
+  using Pair = std::pair<Value, Value>;  ///< a key and its value
+  using Items = std::vector<Value>;      ///< children of a list or tuple
+  using Pairs = std::vector<Pair>;       ///< children of a dict, in order
 
-  Value() noexcept;  ///< none
-  Value(bool v);
-  Value(std::int64_t v);
-  Value(int v) : Value(static_cast<std::int64_t>(v)) {}
-  Value(double v);
-  Value(std::complex<double> v);
-  Value(const char* v) : Value(std::string(v)) {}
-  Value(std::string_view v) : Value(std::string(v)) {}
-  Value(std::string v);  ///< text, UTF-8
-  Value(Tensor v);
-  Value(Opaque v);
+  Value() noexcept;       ///< none
+  Value(bool v);          ///< boolean                                         ///< boolean
+  Value(std::int64_t v);  ///< integer                                 ///< integer
+  Value(int v) : Value(static_cast<std::int64_t>(v)) {}  ///< integer
+  Value(double v);                ///< floating                                       ///< floating
+  Value(std::complex<double> v);  ///< complex                         ///< complex
+  Value(const char* v) : Value(std::string(v)) {}       ///< text, UTF-8
+  Value(std::string_view v) : Value(std::string(v)) {}  ///< text, UTF-8
+  Value(std::string v);                                 ///< text, UTF-8
+  Value(Tensor v);  ///< tensor                                       ///< tensor
+  Value(Opaque v);  ///< opaque                                       ///< opaque
 
-  static Value bytes(std::string v);
-  static Value list(Items items);
-  static Value tuple(Items items);
-  static Value dict(Pairs pairs);
+  static Value bytes(std::string v);  ///< bytes
+  static Value list(Items items);     ///< a list of these children
+  static Value tuple(Items items);    ///< a tuple of these children
+  static Value dict(Pairs pairs);     ///< a dict with these pairs, in their order
+  /// A dict with these pairs, in their order.
   static Value dict(std::initializer_list<Pair> pairs) { return dict(Pairs(pairs)); }
 
   /// The same node with another kind and extra.
   Value with_kind(Kind kind, Value extra = {}) const;
 
+  /// What the node holds.
   Type type() const noexcept { return static_cast<Type>(payload_.index()); }
+  /// What the type stands for; `plain` for the type itself.
   Kind kind() const noexcept { return kind_; }
   /// The kind's extra value; none when there is none.
   const Value& extra() const noexcept;
 
+  /// Whether it holds nothing.
   bool is_none() const noexcept { return type() == Type::none; }
+  /// Whether it is a list, a tuple or a dict.
   bool is_container() const noexcept {
     return type() == Type::list || type() == Type::tuple || type() == Type::dict;
   }
 
-  // Each throws Error(invalid) when the node is of another type.
+  /// The node's value. Throws Error(invalid) when it is of another type, as the next ones do.
   bool as_boolean() const;
-  std::int64_t as_integer() const;
-  double as_floating() const;
-  std::complex<double> as_complex() const;
-  const std::string& as_text() const;
-  const std::string& as_bytes() const;
-  const Tensor& as_tensor() const;
-  const Opaque& as_opaque() const;
+  std::int64_t as_integer() const;  ///< an integer's value          ///< an integer's value
+  double as_floating() const;       ///< a float's value               ///< a float's value
+  std::complex<double> as_complex()
+      const;                            ///< a complex number's value  ///< a complex number's value
+  const std::string& as_text() const;   ///< a text, UTF-8       ///< a text, UTF-8
+  const std::string& as_bytes() const;  ///< raw bytes      ///< raw bytes
+  const Tensor& as_tensor() const;      ///< a tensor          ///< a tensor
+  const Opaque& as_opaque() const;      ///< an opaque leaf          ///< an opaque leaf
   /// Children of a list or tuple.
   std::span<const Value> items() const;
   /// Children of a dict, in insertion order. Keys may be of any hashable type.

@@ -11,6 +11,7 @@ namespace understudy {
 /// library. Scopes nest; the innermost counts. Not for destructors: they wait to the end.
 class WhileWaiting {
  public:
+  /// `look` is called as long as this lives.
   explicit WhileWaiting(std::function<void()> look);
   ~WhileWaiting();
   WhileWaiting(const WhileWaiting&) = delete;

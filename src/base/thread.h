@@ -1,4 +1,4 @@
-// Starting threads the way this library needs them: named, deaf to signals.
+// Starting threads the way this library needs them: named, with all signals blocked.
 #pragma once
 
 #include <functional>

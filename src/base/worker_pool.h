@@ -1,4 +1,4 @@
-// Worker threads: started at first use, named, deaf to signals.
+// Worker threads: started at first use, named, with all signals blocked.
 #pragma once
 
 #include <cstdint>

@@ -82,7 +82,7 @@ std::optional<ResumeReport> resume_run(const ResumeTools& tools, Value& state,
       attempt.run(*found, state);
       return report;
     } catch (const DamagedStep& e) {
-      // Half of one step under another is nothing to go on with in silence.
+      // Half of one step under another must not be continued from silently.
       if (how.on_damage == OnDamage::error || how.step || attempt.has_changed()) throw;
       report.skipped.push_back({e.step(), e.reason()});
       below = e.step();

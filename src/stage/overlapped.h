@@ -1,4 +1,4 @@
-// Overlapped capture: what of a plan is copied behind the caller's back.
+// Overlapped capture: what of a plan is copied after the call has returned.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-"""The front door: save, restore, steps, retention, failures."""
+"""The Checkpointer: save, restore, steps, retention, failures."""
 
 import json
 import os

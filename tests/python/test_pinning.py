@@ -1,4 +1,4 @@
-"""Pinned memory, with a driver that is none: it counts, and fails when it is told to."""
+"""Pinned memory, with a fake driver: it counts, and fails when it is told to."""
 
 import os
 from pathlib import Path

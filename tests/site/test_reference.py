@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import xml.etree.ElementTree as ET
 from html import unescape
 
 import pytest
@@ -141,7 +142,7 @@ def declarations(text):
     names |= set(
         re.findall(r"^\s*[\w:<>,&* ]+[ &*>](\w+)(?:\{\}| = [^;()]+)?;", text, re.MULTILINE)
     )
-    return names - {"return", "default", "noexcept"}
+    return names - {"return", "default", "noexcept", "const", "delete"}
 
 
 def test_declarations_are_found():
@@ -158,3 +159,39 @@ def test_each_declaration_of_a_header_is_in_the_reference(header, site):
     assert pages, f"{header.name} is on no page of docs/reference"
     missing = declarations(header.read_text("utf-8")) - set().union(*map(declared_on, pages))
     assert not missing
+
+
+def undescribed(xml):
+    """The public declarations in a file of Doxygen that have no comment. What the language makes
+    by itself needs none: destructors, assignments, moves."""
+    for compound in ET.parse(xml).iter("compounddef"):
+        if compound.get("kind") in ("file", "dir", "page") or compound.get("prot") == "private":
+            continue
+        scope = compound.findtext("compoundname")
+        for node in [compound, *compound.iter("memberdef")]:
+            name = node.findtext("name") or scope
+            arguments = node.findtext("argsstring") or ""
+            by_itself = re.match(r"~|operator=", name) or re.search(r"&&|=\s*delete", arguments)
+            if by_itself or node.get("prot") in ("private", "protected") or name == "understudy":
+                continue
+            parts = [node.find("briefdescription"), node.find("detaileddescription")]
+            if not any("".join(part.itertext()).strip() for part in parts if part is not None):
+                yield name if node is compound else f"{scope}::{name}"
+
+
+def test_each_declaration_has_a_comment(site):
+    files = sorted(site.with_name("site-xml").glob("*understudy*.xml"))
+    assert len(files) > 20
+    assert [name for file in files for name in undescribed(file)] == []
+
+
+def test_a_missing_comment_is_found(tmp_path):
+    (tmp_path / "x.xml").write_text(
+        "<doxygen><compounddef kind='struct' prot='public'><compoundname>a::B</compoundname>"
+        "<memberdef prot='public'><name>bare</name></memberdef>"
+        "<memberdef prot='private'><name>hidden</name></memberdef>"
+        "<memberdef prot='public'><name>operator=</name></memberdef>"
+        "<memberdef prot='public'><name>told</name><briefdescription><para>Yes.</para>"
+        "</briefdescription></memberdef></compounddef></doxygen>"
+    )
+    assert list(undescribed(tmp_path / "x.xml")) == ["a::B", "a::B::bare"]

@@ -146,7 +146,7 @@ class PyCheckpointer {
                                 .on_damage = on_damage_of(on_damage),
                                 .discard_newer = discard_newer};
     require_target(state);
-    // The library waits for them, too, but deaf to Ctrl-C.
+    // The library waits for them, too, but Ctrl-C would not end that.
     if (discard_newer) wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
     Walker walker(walking_for_target());
     const Value before = walker.walk(state);

@@ -3,7 +3,7 @@
 // torch answers one question in 100 to 900 instructions (`nbytes`, `is_neg`);
 // the same words are there to be read in ten. Where they lie differs from build
 // to build. So they are found once, by tensors whose answers are known, and
-// tried on others. Where anything does not fit, nobody peeks, and torch is asked.
+// tried on others. Where anything does not fit, nothing is read in place, and torch is asked.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// A CUDA driver that is none: what tests tell it and what it tells them. It is
+// A fake CUDA driver: what tests tell it and what it tells them. It is
 // a library of its own (fake_cuda.cpp), opened as the real one would be.
 #pragma once
 
