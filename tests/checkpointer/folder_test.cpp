@@ -19,12 +19,12 @@ namespace {
 namespace fs = std::filesystem;
 using fakes::expect_error;
 
-class RunFolderTest : public testing::Test {
+class NewFolderTest : public testing::Test {
  protected:
   fakes::TemporaryFolder folder_;
 };
 
-TEST_F(RunFolderTest, IsSyncedIntoItsParentsWhenItIsNew) {
+TEST_F(NewFolderTest, IsSyncedIntoItsParentsWhenItIsNew) {
   // Each folder that a name was made in, and whether it was synced since.
   static std::map<ino_t, bool> is_synced;
   is_synced.clear();
@@ -50,7 +50,7 @@ TEST_F(RunFolderTest, IsSyncedIntoItsParentsWhenItIsNew) {
   EXPECT_TRUE(fs::is_directory(folder_ / "a/b/run"));
 }
 
-TEST_F(RunFolderTest, ThatCannotBeMadeIsAnErrorOfOurs) {
+TEST_F(NewFolderTest, ThatCannotBeMadeIsAnErrorOfOurs) {
   fakes::write_text(folder_ / "file", "");
   fs::create_symlink("ring", folder_ / "ring");
   for (const char* name : {"file", "file/run", "ring", "ring/run"}) {
@@ -59,7 +59,7 @@ TEST_F(RunFolderTest, ThatCannotBeMadeIsAnErrorOfOurs) {
   }
 }
 
-TEST_F(RunFolderTest, WithoutPermissionIsAnErrorOfOurs) {
+TEST_F(NewFolderTest, WithoutPermissionIsAnErrorOfOurs) {
   fs::create_directories(folder_ / "closed/run");
   fs::permissions(folder_ / "closed", fs::perms(0));
   fs::permissions(folder_.path(), fs::perms(0755));
