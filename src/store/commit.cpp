@@ -42,6 +42,18 @@ void write_small_file(const os::Directory& directory, const std::string& name,
   file.close();
 }
 
+/// Somebody may have tidied up while the step was written.
+void require_intact(const os::Directory& folder, const Manifest& manifest) {
+  const auto require = [&](const std::string& name, std::uint64_t nbytes) {
+    const auto found = folder.find(name);
+    if (found && found->nbytes >= nbytes) return;
+    fail(ErrorCode::io, "{}/{} was {} while the step was being saved", folder.name(), name,
+         found ? "cut" : "removed");
+  };
+  for (const ManifestFile& file : manifest.files) require(file.name, file.nbytes);
+  require(std::string(kManifestName), 1);
+}
+
 /// One step on its way into the folder. What goes wrong before step 7 is done
 /// is undone, so that a failed save has not happened.
 class Attempt {
@@ -174,14 +186,19 @@ Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
     write_small_file(folder, std::string(kManifestName), write_manifest(manifest));
     // 5. fsync of the folder.
     const bool has_folder_sync = folder.sync();
-    // 6. rename.
+    // 6. rename, if all is still there and still ours.
+    require_intact(folder, manifest);
+    lock.require_held();
     attempt.put_in_place(options.overwrite);
     // 7. fsync of the parent.
     if (!directory.sync() || !has_folder_sync) {
       written.writer += ", folders not synced (the file system cannot)";
     }
+    lock.require_held();
   } catch (...) {
     if (!attempt.undo()) lock.need_clearing();
+    // Files that vanish are only the symptom when another cleared the folder.
+    lock.require_held();
     throw;
   }
   // 8. Retention. The step is durable: what fails from here on is left for the
