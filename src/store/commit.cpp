@@ -85,11 +85,12 @@ class Attempt {
     }
   }
 
-  /// Removes the step that was replaced. False when that failed.
-  bool remove_replaced() const noexcept {
-    if (place_ == Place::exchanged) return try_remove_tree(directory_, temporary_);
-    if (place_ == Place::both_renamed) return try_remove_tree(directory_, aside_);
-    return true;
+  /// Removes the step that was replaced.
+  Unremoved remove_replaced() const noexcept {
+    Unremoved failures;
+    if (place_ == Place::exchanged) try_remove_tree(directory_, temporary_, &failures);
+    if (place_ == Place::both_renamed) try_remove_tree(directory_, aside_, &failures);
+    return failures;
   }
 
   /// Takes the steps back, the last first. True when nothing is left behind.
@@ -203,11 +204,13 @@ Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
   }
   // 8. Retention. The step is durable: what fails from here on is left for the
   // next commit to clear.
-  bool is_clear = attempt.remove_replaced();
-  if (options.keep) is_clear = apply_retention(directory, *options.keep, step) && is_clear;
-  if (!is_clear) lock.need_clearing();
+  Unremoved failures = attempt.remove_replaced();
+  if (options.keep) failures.add(apply_retention(directory, *options.keep, step));
+  if (failures.count > 0) lock.need_clearing();
+  failures.add(lock.uncleared());
   return {.path = std::filesystem::path(directory.name()) / step_name(step),
-          .writer = std::move(written.writer)};
+          .writer = std::move(written.writer),
+          .unremoved = failures.sentence()};
 }
 
 }  // namespace understudy::store

@@ -33,6 +33,8 @@ struct CommitOptions {
 struct Committed {
   std::filesystem::path path;  ///< the step's folder
   std::string writer;
+  /// What retention and clearing could not remove, and why; empty when nothing is left.
+  std::string unremoved;
 };
 
 /// Commits one step: steps 1 to 8 of the protocol. When it returns the step is

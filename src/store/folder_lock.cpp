@@ -155,7 +155,10 @@ std::unique_lock<std::mutex> FolderLock::begin_commit() {
   std::unique_lock turn(held_.committing);
   // Somebody may have removed the lock file, or a server forgotten the lock.
   hold(held_);
-  if (held_.needs_clearing) held_.needs_clearing = !clear_leftovers(held_.directory);
+  if (held_.needs_clearing) {
+    held_.uncleared = clear_leftovers(held_.directory);
+    held_.needs_clearing = held_.uncleared.count > 0;
+  }
   return turn;
 }
 

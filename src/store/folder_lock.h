@@ -9,6 +9,7 @@
 #include "base/process.h"
 #include "os/file.h"
 #include "os/lock.h"
+#include "store/leftovers.h"
 
 namespace understudy::store {
 
@@ -21,7 +22,9 @@ struct HeldFolder {
   std::string holder;  ///< what we wrote into it
   int holders = 0;     ///< guarded by the registry
   std::mutex committing;
-  bool needs_clearing = true;  ///< guarded by `committing`
+  // Guarded by `committing`.
+  bool needs_clearing = true;
+  Unremoved uncleared;
 };
 
 /// One holder's part. In a forked child it does nothing, its destructor
@@ -44,6 +47,9 @@ class FolderLock {
   /// may have been: what this commit made may have been cleared. Call it during a
   /// commit.
   void require_held() const;
+
+  /// What the clearing before this commit could not remove.
+  const Unremoved& uncleared() const noexcept { return held_.uncleared; }
 
   /// Has the next commit clear leftovers first. Call it during a commit.
   void need_clearing() noexcept { held_.needs_clearing = true; }
