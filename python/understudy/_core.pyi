@@ -37,6 +37,7 @@ class _Metrics(TypedDict):
     faults_nbytes: int
     writer: str
     newer_step: int | None
+    unremoved: str
 
 __version__: str
 
