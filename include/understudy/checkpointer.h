@@ -18,7 +18,7 @@ namespace understudy {
 struct CheckpointerOptions {
   /// A relative one is fixed when the checkpointer is made.
   std::filesystem::path directory;
-  std::optional<int> keep{};  ///< newest complete steps kept; absent: all
+  std::optional<Keep> keep{};  ///< complete steps kept, as in `.keep = 3`; absent: all
   Memory memory = Memory::automatic;
   bool survive = false;
   Capture capture = Capture::automatic;
@@ -34,8 +34,8 @@ struct CheckpointerOptions {
 };
 
 struct SaveOptions {
-  /// Kept in the manifest. JSON types only: none, booleans, integers, finite
-  /// floats, texts, lists, dicts with text keys.
+  /// Kept in the manifest. JSON types only: none, booleans, integers, floats (NaN
+  /// and infinities too), texts, lists, dicts with text keys.
   Value metadata{};
   bool overwrite = false;  ///< replace a step that exists; else that is Error(invalid)
   /// Goes before saves that wait, and drops those of them that are not urgent:

@@ -20,7 +20,6 @@
 #include "store/discard.h"
 #include "store/foreign.h"
 #include "store/look.h"
-#include "store/reader.h"
 
 namespace understudy {
 
@@ -43,7 +42,6 @@ class CheckpointerState {
   void close();
   StagerState& stager() { return stager_; }
   void require_here() const { home_.require("a checkpointer"); }
-
   const RunFolder& folder() const { return folder_; }
 
   const CheckpointerOptions options;

@@ -3,13 +3,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "store/retention.h"
 
 namespace understudy {
 
 CheckpointerOptions checked(CheckpointerOptions options) {
-  if (options.keep && *options.keep < 1) {
-    fail(ErrorCode::invalid, "keep must be at least 1, not {}", *options.keep);
-  }
+  if (options.keep) store::require_valid(*options.keep);
   if (options.survive) {
     fail(ErrorCode::unsupported, "survive is not in this version: images end with the process");
   }

@@ -11,6 +11,7 @@
 #include "store/folder_lock.h"
 #include "store/leftovers.h"
 #include "store/names.h"
+#include "store/retention.h"
 
 namespace understudy::store {
 

@@ -11,6 +11,7 @@
 #include "os/file.h"
 #include "store/manifest.h"
 #include "store/writer.h"
+#include "understudy/options.h"
 
 namespace understudy::store {
 
@@ -27,7 +28,7 @@ std::shared_ptr<FolderLock> lock_folder(os::Directory directory);
 
 struct CommitOptions {
   bool overwrite = false;
-  std::optional<int> keep;  ///< retention, after the commit
+  std::optional<Keep> keep;  ///< retention, after the commit
 };
 
 struct Committed {

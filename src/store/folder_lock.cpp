@@ -1,7 +1,5 @@
 #include "store/folder_lock.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <charconv>

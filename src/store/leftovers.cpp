@@ -119,37 +119,4 @@ Unremoved clear_leftovers(const os::Directory& directory) {
   return failures;
 }
 
-Unremoved apply_retention(const os::Directory& directory, int keep,
-                          std::int64_t committed) noexcept {
-  Unremoved failures;
-  try {
-    std::vector<std::int64_t> complete;
-    for (const StepFolder& folder : look_at_steps(directory)) {
-      // Higher steps are those of a future that a rollback left behind. Whoever saved this
-      // one wants it and what led to it: they neither count nor go.
-      if (folder.is_complete() && folder.step <= committed) complete.push_back(folder.step);
-    }
-    const auto kept = static_cast<std::size_t>(std::max(keep, 1));
-    if (complete.size() <= kept) return failures;
-    complete.resize(complete.size() - kept);  // ascending: the newest stay
-    std::erase(complete, committed);
-
-    std::vector<std::string> doomed;
-    for (const std::int64_t step : complete) {
-      try {
-        std::string name = marked_name(step_name(step), kDoomed);
-        directory.rename(step_name(step), name);
-        doomed.push_back(std::move(name));
-      } catch (const Error& failure) {
-        failures.add(failure);
-      }
-    }
-    if (!doomed.empty()) directory.sync();  // as in clear_leftovers
-    for (const std::string& name : doomed) try_remove_tree(directory, name, &failures);
-  } catch (const std::exception& failure) {
-    failures.add(failure);
-  }
-  return failures;
-}
-
 }  // namespace understudy::store

@@ -26,11 +26,6 @@ struct Unremoved {
 /// way. What could not be removed is to be tried again later.
 Unremoved clear_leftovers(const os::Directory& directory);
 
-/// Keeps the newest `keep` complete steps (at least one) and `committed`;
-/// damaged ones stay. One that cannot be removed does not keep the others.
-Unremoved apply_retention(const os::Directory& directory, int keep,
-                          std::int64_t committed) noexcept;
-
 /// Removes a folder of ours; false when that failed, which is told to `failures`.
 bool try_remove_tree(const os::Directory& directory, const std::string& name,
                      Unremoved* failures = nullptr) noexcept;

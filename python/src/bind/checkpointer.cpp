@@ -316,13 +316,13 @@ void bind_checkpointer(nb::module_& m) {
   nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(), docs::kCheckpointer)
       .def(
           "__init__",
-          [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
+          [](PyCheckpointer* self, std::filesystem::path directory, nb::handle keep,
              const std::string& memory, bool survive, const std::string& capture, int images,
              const std::string& when_busy, bool huge_pages, std::optional<int> threads,
              bool allow_pickle, const std::string& writer, nb::handle max_write_rate) {
             Entry entry;
             new (self) PyCheckpointer({.directory = std::move(directory),
-                                       .keep = keep,
+                                       .keep = keep_of(keep),
                                        .memory = memory_of(memory),
                                        .survive = survive,
                                        .capture = capture_of(capture),
