@@ -18,7 +18,7 @@ namespace understudy {
 /// How a Checkpointer works.
 struct CheckpointerOptions {
   std::filesystem::path directory;       ///< of the run; a relative one is fixed now
-  std::optional<int> keep{};             ///< newest complete steps kept; absent: all
+  std::optional<Keep> keep{};            ///< complete steps kept, as in `.keep = 3`; absent: all
   Memory memory = Memory::automatic;     ///< what images are made of
   bool survive = false;                  ///< not in this version: Error(unsupported) when true
   Capture capture = Capture::automatic;  ///< how states are captured
@@ -35,8 +35,8 @@ struct CheckpointerOptions {
 
 /// How one step is saved.
 struct SaveOptions {
-  /// Kept in the manifest. JSON types only: none, booleans, integers, finite
-  /// floats, texts, lists, dicts with text keys.
+  /// Kept in the manifest. JSON types only: none, booleans, integers, floats (NaN
+  /// and infinities too), texts, lists, dicts with text keys.
   Value metadata{};
   bool overwrite = false;  ///< replace a step that exists; else that is Error(invalid)
   /// Goes before saves that wait, and drops those of them that are not urgent:

@@ -1,8 +1,11 @@
 // Choices that several calls share.
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 
 namespace understudy {
 
@@ -25,6 +28,27 @@ enum class WriterChoice {
   io_uring,  ///< past the page cache, through io_uring
   threads,   ///< past the page cache, by threads
   buffered,  ///< through the page cache, which the written blocks leave again
+};
+
+/// Which complete steps stay after a save. A step stays if any of the three says
+/// so, and the newest always does. An int is a rule: `.keep = 3`.
+struct Keep {
+  enum class Order { min, max };
+  /// The `count` steps whose metadata has the smallest, or the largest, number
+  /// under `key`. A step without such a number, or with NaN, is never among them;
+  /// of equal ones the newer is.
+  struct Best {
+    std::string key;
+    Order order = Order::min;
+    int count = 1;
+  };
+
+  Keep(int last = 1, std::int64_t every = 0, std::optional<Best> best = {})
+      : last(last), every(every), best(std::move(best)) {}
+
+  int last;            ///< so many of the newest, by number; at least 1
+  std::int64_t every;  ///< each whose number is a multiple of it; 0: none
+  std::optional<Best> best;
 };
 
 /// User metadata of a single file: text to text.

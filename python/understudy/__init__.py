@@ -17,6 +17,7 @@ from understudy._core import (
     Checkpoint,
     Checkpointer,
     Error,
+    Keep,
     Resumed,
     Snapshot,
     Stager,
@@ -30,6 +31,7 @@ __all__ = [
     "Checkpoint",
     "Checkpointer",
     "Error",
+    "Keep",
     "Resumed",
     "Snapshot",
     "Stager",
@@ -41,6 +43,6 @@ __all__ = [
 ]
 
 # Names as users import them, in messages and pickles.
-for _public in (Checkpoint, Checkpointer, Resumed, Snapshot, Stager, Ticket):
+for _public in (Checkpoint, Checkpointer, Keep, Resumed, Snapshot, Stager, Ticket):
     _public.__module__ = __name__
 del _public

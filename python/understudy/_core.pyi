@@ -37,6 +37,7 @@ class _Metrics(TypedDict):
     faults_nbytes: int
     writer: str
     newer_step: int | None
+    unremoved: str
 
 __version__: str
 
@@ -110,6 +111,21 @@ class Stager:
         /,
     ) -> None: ...
 
+class Keep:
+    def __init__(
+        self,
+        *,
+        last: int = 1,
+        every: int | None = None,
+        best: tuple[str, Literal["min", "max"], int] | None = None,
+    ) -> None: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def every(self) -> int | None: ...
+    @property
+    def best(self) -> tuple[str, Literal["min", "max"], int] | None: ...
+
 class Checkpoint:
     @property
     def step(self) -> int: ...
@@ -139,7 +155,7 @@ class Checkpointer:
         self,
         directory: _Path,
         *,
-        keep: int | None = None,
+        keep: int | Keep | None = None,
         memory: _Memory = "auto",
         survive: bool = False,
         capture: _Capture = "auto",

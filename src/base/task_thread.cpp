@@ -53,13 +53,17 @@ TaskThread::~TaskThread() {
   if (state_->thread.joinable()) state_->thread.join();
 }
 
-void TaskThread::post(std::function<void()> task) {
+void TaskThread::start() {
   state_->home.require("a background thread");
+  std::lock_guard lock(state_->mutex);
+  if (state_->thread.joinable()) return;
+  state_->thread = start_thread(state_->name, true, [s = state_.get()] { s->serve(); });
+}
+
+void TaskThread::post(std::function<void()> task) {
+  start();
   {
     std::lock_guard lock(state_->mutex);
-    if (!state_->thread.joinable()) {
-      state_->thread = start_thread(state_->name, true, [s = state_.get()] { s->serve(); });
-    }
     state_->tasks.push_back(std::move(task));
   }
   state_->wake.notify_one();

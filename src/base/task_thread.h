@@ -15,7 +15,10 @@ class TaskThread {
   TaskThread(const TaskThread&) = delete;
   TaskThread& operator=(const TaskThread&) = delete;
 
-  /// `task` must not throw.
+  /// Starts the thread, if it is not there yet. After it only memory can be
+  /// missing for a task. Throws Error(no_space).
+  void start();
+  /// `task` must not throw. When this throws, the task will not run.
   void post(std::function<void()> task);
 
  private:

@@ -8,19 +8,18 @@
 #include "base/error.h"
 #include "base/task_thread.h"
 #include "base/ticket.h"
+#include "checkpointer/options.h"
 #include "checkpointer/resume_run.h"
 #include "checkpointer/run_folder.h"
 #include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
-#include "os/file.h"
 #include "restore/load.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
 #include "store/discard.h"
 #include "store/foreign.h"
 #include "store/look.h"
-#include "store/reader.h"
 
 namespace understudy {
 
@@ -43,7 +42,6 @@ class CheckpointerState {
   void close();
   StagerState& stager() { return stager_; }
   void require_here() const { home_.require("a checkpointer"); }
-
   const RunFolder& folder() const { return folder_; }
 
   const CheckpointerOptions options;
@@ -55,7 +53,13 @@ class CheckpointerState {
   std::shared_ptr<store::FolderLock> take_lock();
   std::optional<std::int64_t> step_above(std::int64_t step);
   void note_committed(std::int64_t step);
+  void require_open() const {  // under mutex_
+    if (!is_closed_) return;
+    fail(ErrorCode::closed, "the checkpointer of {} is closed", folder_.path().native());
+  }
+  void publish(const std::shared_ptr<SaveJob>& job);
   void persist_next();
+  void throw_unremoved();
   void throw_unseen_failure();
   std::deque<std::shared_ptr<TicketState>> tickets() {
     std::lock_guard lock(mutex_);
@@ -73,33 +77,11 @@ class CheckpointerState {
   bool is_closed_ = false;
   std::shared_ptr<store::FolderLock> lock_;
   std::int64_t highest_ = -1;  // of the steps in the folder; known while there is lock_
+  std::string unremoved_;      // by the last save's retention
   std::deque<std::shared_ptr<TicketState>> tickets_;  // that may still fail or be unseen
 
   TaskThread persister_{"us-persist"};  // last: its tasks use all of the above
 };
-
-namespace {
-
-CheckpointerOptions checked(CheckpointerOptions options) {
-  if (options.keep && *options.keep < 1) {
-    fail(ErrorCode::invalid, "keep must be at least 1, not {}", *options.keep);
-  }
-  if (options.survive) {
-    fail(ErrorCode::unsupported, "survive is not in this version: images end with the process");
-  }
-  return options;
-}
-
-StagerOptions stager_options(const CheckpointerOptions& o) {
-  return {.images = o.images,
-          .memory = o.memory,
-          .capture = o.capture,
-          .when_busy = o.when_busy,
-          .huge_pages = o.huge_pages,
-          .threads = o.threads};
-}
-
-}  // namespace
 
 CheckpointerState::CheckpointerState(CheckpointerOptions given)
     : options(checked(std::move(given))),
@@ -115,9 +97,7 @@ CheckpointerState::~CheckpointerState() = default;
 // The first call takes the folder's lock, for as long as the checkpointer is open.
 std::shared_ptr<store::FolderLock> CheckpointerState::take_lock() {
   std::lock_guard lock(mutex_);
-  if (is_closed_) {
-    fail(ErrorCode::closed, "the checkpointer of {} is closed", folder_.path().native());
-  }
+  require_open();
   if (!lock_) {
     lock_ = store::lock_folder(folder_.require().reopen());
     highest_ = store::highest_step(*lock_).value_or(-1);
@@ -154,16 +134,18 @@ std::optional<Ticket<fs::path>> CheckpointerState::save(std::int64_t step, const
                                                         const Capture& capture) {
   throw_unseen_failure();
   auto ticket = std::make_shared<TicketState>();
-  auto job = std::make_shared<SaveJob>(SaveJob{ticket,
-                                               std::make_shared<std::optional<fs::path>>(),
-                                               {},
-                                               step,
-                                               metadata_to_json(how.metadata),
-                                               how.overwrite,
-                                               how.urgent,
-                                               {}});
+  auto job = std::make_shared<SaveJob>();
+  job->ticket = ticket;
+  job->result = std::make_shared<std::optional<fs::path>>();
+  job->step = step;
+  job->metadata = metadata_to_json(how.metadata);
+  job->overwrite = how.overwrite;
+  job->urgent = how.urgent;
   if (state != nullptr) require_storable(*state);
   job->lock = begin_save(step, how.overwrite);
+  persister_.start();  // now, so that a thread that the system refuses has changed nothing
+  // What is being written must not hold up this one either.
+  if (how.urgent) job->unlimited = std::make_unique<store::Unlimited>(writer_);
   const auto newer_step = step_above(step);
   // A capture that fails drops nothing, unless there is no memory but theirs.
   if (how.urgent && !queue_.has_free_image()) queue_.drop_waiting(step);
@@ -180,17 +162,31 @@ std::optional<Ticket<fs::path>> CheckpointerState::save(std::int64_t step, const
     ticket->total_nbytes = ticket->metrics.nbytes;
     ticket->metrics.newer_step = newer_step;
   }
-  if (how.urgent) queue_.drop_waiting(step);
-  {
-    std::lock_guard lock(mutex_);
-    tickets_.push_back(ticket);
-    queue_.push(job);
-    persister_.post([this] { persist_next(); });
-  }
   Ticket<fs::path> handle(ticket, job->result);
+  publish(job);
+  if (how.urgent) queue_.drop_waiting(step);
   std::lock_guard lock(ticket->mutex);
   ticket->metrics.blocked_s = ticket->elapsed();
   return handle;
+}
+
+// All of it, or nothing: a save that throws does not happen.
+void CheckpointerState::publish(const std::shared_ptr<SaveJob>& job) {
+  std::lock_guard lock(mutex_);
+  require_open();
+  tickets_.push_back(job->ticket);
+  try {
+    queue_.push(job);
+    try {
+      persister_.post([this] { persist_next(); });
+    } catch (...) {
+      // The empty turn of one that was dropped may have begun it; then it goes on.
+      if (queue_.withdraw(*job)) throw;
+    }
+  } catch (...) {
+    tickets_.pop_back();
+    throw;
+  }
 }
 
 Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
@@ -215,9 +211,14 @@ void CheckpointerState::persist_next() {
     note_committed(job->step);
     folder_.require();  // moved while it was written: not where the result says
     *job->result = folder_.path() / done.path.filename();
+    {
+      std::lock_guard lock(mutex_);
+      unremoved_ = done.unremoved;
+    }
     std::lock_guard lock(job->ticket->mutex);
     job->ticket->metrics.durable_s = job->ticket->elapsed();
     job->ticket->metrics.writer = done.writer;
+    job->ticket->metrics.unremoved = done.unremoved;
   } catch (...) {
     failure = std::current_exception();
   }
@@ -238,6 +239,14 @@ void CheckpointerState::throw_unseen_failure() {
     return true;
   });
   if (first) std::rethrow_exception(first);
+}
+
+// Every step is saved all the same, so it is the last thing that is said, and once.
+void CheckpointerState::throw_unremoved() {
+  std::lock_guard lock(mutex_);
+  const auto what = std::exchange(unremoved_, {});
+  if (what.empty()) return;
+  fail(ErrorCode::io, "all steps of {} are saved, but {}", folder_.path().native(), what);
 }
 
 bool CheckpointerState::wait(Timeout timeout) {
@@ -264,6 +273,7 @@ void CheckpointerState::close() {
   }
   stager_.close();
   throw_unseen_failure();
+  throw_unremoved();
 }
 
 Checkpoint CheckpointerState::restore(const RestoreOptions& how) {

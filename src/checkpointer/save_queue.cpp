@@ -20,12 +20,27 @@ bool SaveQueue::has_free_image() const {
 
 void SaveQueue::push(const std::shared_ptr<SaveJob>& job) {
   std::lock_guard lock(mutex_);
-  steps_.insert(job->step);
   auto place = waiting_.end();
   if (job->urgent) {
     place = std::ranges::find_if(waiting_, [](const auto& other) { return !other->urgent; });
   }
-  waiting_.insert(place, job);
+  place = waiting_.insert(place, job);
+  try {
+    steps_.insert(job->step);
+  } catch (...) {
+    waiting_.erase(place);
+    throw;
+  }
+}
+
+bool SaveQueue::withdraw(const SaveJob& job) noexcept {
+  std::lock_guard lock(mutex_);
+  const auto found =
+      std::ranges::find_if(waiting_, [&](const auto& other) { return other.get() == &job; });
+  if (found == waiting_.end()) return false;
+  waiting_.erase(found);
+  steps_.erase(steps_.find(job.step));
+  return true;
 }
 
 std::shared_ptr<SaveJob> SaveQueue::begin_next() {
@@ -40,6 +55,7 @@ std::shared_ptr<SaveJob> SaveQueue::begin_next() {
 void SaveQueue::release(SaveJob& job) {
   job.capturing.reset();
   job.lock.reset();
+  job.unlimited.reset();
   std::lock_guard lock(mutex_);
   steps_.erase(steps_.find(job.step));
 }

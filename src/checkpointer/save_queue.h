@@ -21,11 +21,12 @@ struct SaveJob {
   std::shared_ptr<TicketState> ticket;
   std::shared_ptr<std::optional<std::filesystem::path>> result;
   std::shared_ptr<Capturing> capturing;  ///< that may be under way
-  std::int64_t step;
+  std::int64_t step = 0;
   std::string metadata;
-  bool overwrite;
-  bool urgent;
+  bool overwrite = false;
+  bool urgent = false;
   std::shared_ptr<store::FolderLock> lock;
+  std::unique_ptr<store::Unlimited> unlimited;  ///< of an urgent one, until it has ended
 };
 
 /// Urgent ones first, else in the order of the calls. Thread-safe.
@@ -39,6 +40,8 @@ class SaveQueue {
   bool has_free_image() const;
 
   void push(const std::shared_ptr<SaveJob>& job);
+  /// Takes one back that has not begun; false when it has.
+  bool withdraw(const SaveJob& job) noexcept;
   /// The next to be persisted; null when none waits.
   std::shared_ptr<SaveJob> begin_next();
   /// Ends what `begin_next` gave: well, or with `failure`.

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "value/walk.h"
@@ -13,12 +14,32 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Type = Value::Type;
 
+// What JSON has no number for: {"understudy.float": "nan"}.
+constexpr std::string_view kFloatKey = "understudy.float";
+constexpr std::string_view kNan = "nan", kInfinity = "inf", kMinusInfinity = "-inf";
+
+Json float_to_json(double v) {
+  if (std::isfinite(v)) return v;
+  const auto text = std::isnan(v) ? kNan : (v > 0 ? kInfinity : kMinusInfinity);
+  return Json::object({{std::string(kFloatKey), std::string(text)}});
+}
+
+std::optional<double> float_from_json(const Json& j) {
+  using Limits = std::numeric_limits<double>;
+  if (j.size() != 1 || j.begin().key() != kFloatKey || !j.begin()->is_string()) return {};
+  const auto text = j.begin()->get<std::string>();
+  if (text == kNan) return Limits::quiet_NaN();
+  if (text == kInfinity) return Limits::infinity();
+  if (text == kMinusInfinity) return -Limits::infinity();
+  return {};
+}
+
 // Depth is bounded by the walk that metadata_to_json begins with.
 Json to_json(const Value& v) {
   switch (v.type()) {
     case Type::boolean: return v.as_boolean();
     case Type::integer: return v.as_integer();
-    case Type::floating: return v.as_floating();
+    case Type::floating: return float_to_json(v.as_floating());
     case Type::text: return v.as_text();
     case Type::list:
     case Type::tuple: {
@@ -52,6 +73,7 @@ Value from_json(const Json& j, int depth) {
     return Value::list(std::move(items));
   }
   if (j.is_object()) {
+    if (const auto number = float_from_json(j)) return *number;
     Value::Pairs pairs;
     for (const auto& [key, child] : j.items()) pairs.emplace_back(key, from_json(child, depth + 1));
     return Value::dict(std::move(pairs));
@@ -66,7 +88,7 @@ std::string metadata_to_json(const Value& metadata) {
     const bool is_json = node.type() != Type::complex && node.type() != Type::bytes &&
                          node.type() != Type::tensor && node.type() != Type::opaque &&
                          node.kind() == Value::Kind::plain;
-    if (!is_json || (node.type() == Type::floating && !std::isfinite(node.as_floating()))) {
+    if (!is_json) {
       fail(ErrorCode::invalid, "metadata must be JSON, and the {} at '{}' is not",
            to_string(node.type()), path.str());
     }
@@ -74,6 +96,10 @@ std::string metadata_to_json(const Value& metadata) {
       for (const auto& [key, child] : node.pairs()) {
         if (key.type() != Type::text || key.kind() != Value::Kind::plain) {
           fail(ErrorCode::invalid, "metadata must be JSON, and a key of '{}' is not a text",
+               path.str());
+        }
+        if (key.as_text() == kFloatKey) {
+          fail(ErrorCode::invalid, "the key '{}' in the metadata at '{}' is reserved", kFloatKey,
                path.str());
         }
       }

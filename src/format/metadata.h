@@ -8,8 +8,9 @@
 
 namespace understudy {
 
-/// Compact JSON. Throws Error(invalid), with the path, for what JSON cannot
-/// say: NaN, bytes, tensors, keys that are not text.
+/// Compact JSON; NaN and infinities as {"understudy.float": "nan"}, "inf" or "-inf".
+/// Throws Error(invalid), with the path, for what JSON cannot say: bytes, tensors,
+/// keys that are not text.
 std::string metadata_to_json(const Value& metadata);
 
 /// The other way. `json` has been read from a manifest that was checked.

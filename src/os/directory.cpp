@@ -221,10 +221,42 @@ void Directory::remove_file(const std::string& name) const {
 void Directory::remove_tree(const std::string& name) const {
   const auto found = find(name);
   if (!found || found->type != FileInfo::Type::directory) return remove_file(name);
-  {
-    const Directory inside = open_directory(name);
-    for (const std::string& child : inside.list()) inside.remove_tree(child);
+  // One descriptor however deep it goes: a folder's parent is found again by "..".
+  struct Level {
+    std::string name;
+    FileInfo info;
+    std::vector<std::string> children;  // still to be removed
+  };
+  Directory here = open_directory(name);
+  std::vector<Level> levels{{name, here.info(), here.list()}};
+  for (;;) {
+    Level& level = levels.back();
+    if (!level.children.empty()) {
+      const std::string child = std::move(level.children.back());
+      level.children.pop_back();
+      const auto what = here.find(child);
+      if (!what || what->type != FileInfo::Type::directory) {
+        here.remove_file(child);
+        continue;
+      }
+      here = here.open_directory(child);
+      levels.push_back({child, here.info(), here.list()});
+    } else if (levels.size() > 1) {
+      Directory parent = here.open_directory("..");
+      parent.file_.name_ = here.name().substr(0, here.name().size() - level.name.size() - 1);
+      if (!parent.info().is_same_file(levels[levels.size() - 2].info)) {
+        fail(ErrorCode::io, "{} was moved while it was being removed", here.name());
+      }
+      parent.remove_folder(level.name);
+      here = std::move(parent);
+      levels.pop_back();
+    } else {
+      return remove_folder(name);
+    }
   }
+}
+
+void Directory::remove_folder(const std::string& name) const {
   if (uninterrupted([&] { return calls().unlinkat(fd(), name.c_str(), AT_REMOVEDIR); }) != 0) {
     fail_call("remove folder", path_of(name), errno);
   }

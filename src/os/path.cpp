@@ -1,5 +1,6 @@
 #include "os/path.h"
 
+#include <fcntl.h>
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -64,6 +65,14 @@ std::optional<FileInfo> find_file(const std::filesystem::path& path) {
 }
 
 std::filesystem::path follow_links(std::filesystem::path path) {
+  // The kernel refuses to follow some links, as those of others in /tmp; what
+  // it refuses is not followed here either. Where they end may be missing.
+  const int fd = uninterrupted([&] { return calls().open(path.c_str(), O_PATH | O_CLOEXEC, 0); });
+  if (fd >= 0) {
+    calls().close(fd);
+  } else if (errno != ENOENT) {
+    fail_call("follow the links of", path.native(), errno);
+  }
   constexpr int kMaxLinks = 40;  // the kernel's own limit
   for (int i = 0; i <= kMaxLinks; ++i) {
     std::array<char, PATH_MAX> target;

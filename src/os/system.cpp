@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -28,6 +29,12 @@ int cores_of_this_rank() {
   int ranks = 1;
   if (const char* text = std::getenv("LOCAL_WORLD_SIZE")) ranks = std::max(std::atoi(text), 1);
   return std::max(usable_cores() / ranks, 1);
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};  // Linux has names of 64
+  if (gethostname(name.data(), name.size() - 1) != 0) return {};
+  return name.data();
 }
 
 int copying_threads() {

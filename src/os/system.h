@@ -14,6 +14,9 @@ int usable_cores();
 /// machine (LOCAL_WORLD_SIZE). At least 1.
 int cores_of_this_rank();
 
+/// The machine's name, or the container's; "" when the system does not say.
+std::string host_name();
+
 /// Threads to copy with where the caller did not say: the cores of this rank, and
 /// no more than memory can feed.
 int copying_threads();

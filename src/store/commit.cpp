@@ -11,6 +11,7 @@
 #include "store/folder_lock.h"
 #include "store/leftovers.h"
 #include "store/names.h"
+#include "store/retention.h"
 
 namespace understudy::store {
 
@@ -40,6 +41,18 @@ void write_small_file(const os::Directory& directory, const std::string& name,
   file.write_at(0, std::as_bytes(std::span(text)));
   file.sync();
   file.close();
+}
+
+/// Somebody may have tidied up while the step was written.
+void require_intact(const os::Directory& folder, const Manifest& manifest) {
+  const auto require = [&](const std::string& name, std::uint64_t nbytes) {
+    const auto found = folder.find(name);
+    if (found && found->nbytes >= nbytes) return;
+    fail(ErrorCode::io, "{}/{} was {} while the step was being saved", folder.name(), name,
+         found ? "cut" : "removed");
+  };
+  for (const ManifestFile& file : manifest.files) require(file.name, file.nbytes);
+  require(std::string(kManifestName), 1);
 }
 
 /// One step on its way into the folder. What goes wrong before step 7 is done
@@ -73,11 +86,12 @@ class Attempt {
     }
   }
 
-  /// Removes the step that was replaced. False when that failed.
-  bool remove_replaced() const noexcept {
-    if (place_ == Place::exchanged) return try_remove_tree(directory_, temporary_);
-    if (place_ == Place::both_renamed) return try_remove_tree(directory_, aside_);
-    return true;
+  /// Removes the step that was replaced.
+  Unremoved remove_replaced() const noexcept {
+    Unremoved failures;
+    if (place_ == Place::exchanged) try_remove_tree(directory_, temporary_, &failures);
+    if (place_ == Place::both_renamed) try_remove_tree(directory_, aside_, &failures);
+    return failures;
   }
 
   /// Takes the steps back, the last first. True when nothing is left behind.
@@ -174,23 +188,30 @@ Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
     write_small_file(folder, std::string(kManifestName), write_manifest(manifest));
     // 5. fsync of the folder.
     const bool has_folder_sync = folder.sync();
-    // 6. rename.
+    // 6. rename, if all is still there and still ours.
+    require_intact(folder, manifest);
+    lock.require_held();
     attempt.put_in_place(options.overwrite);
     // 7. fsync of the parent.
     if (!directory.sync() || !has_folder_sync) {
       written.writer += ", folders not synced (the file system cannot)";
     }
+    lock.require_held();
   } catch (...) {
     if (!attempt.undo()) lock.need_clearing();
+    // Files that vanish are only the symptom when another cleared the folder.
+    lock.require_held();
     throw;
   }
   // 8. Retention. The step is durable: what fails from here on is left for the
   // next commit to clear.
-  bool is_clear = attempt.remove_replaced();
-  if (options.keep) is_clear = apply_retention(directory, *options.keep, step) && is_clear;
-  if (!is_clear) lock.need_clearing();
+  Unremoved failures = attempt.remove_replaced();
+  if (options.keep) failures.add(apply_retention(directory, *options.keep, step));
+  if (failures.count > 0) lock.need_clearing();
+  failures.add(lock.uncleared());
   return {.path = std::filesystem::path(directory.name()) / step_name(step),
-          .writer = std::move(written.writer)};
+          .writer = std::move(written.writer),
+          .unremoved = failures.sentence()};
 }
 
 }  // namespace understudy::store

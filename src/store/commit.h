@@ -11,6 +11,7 @@
 #include "os/file.h"
 #include "store/manifest.h"
 #include "store/writer.h"
+#include "understudy/options.h"
 
 namespace understudy::store {
 
@@ -27,12 +28,14 @@ std::shared_ptr<FolderLock> lock_folder(os::Directory directory);
 
 struct CommitOptions {
   bool overwrite = false;
-  std::optional<int> keep;  ///< retention, after the commit
+  std::optional<Keep> keep;  ///< retention, after the commit
 };
 
 struct Committed {
   std::filesystem::path path;  ///< the step's folder
   std::string writer;
+  /// What retention and clearing could not remove, and why; empty when nothing is left.
+  std::string unremoved;
 };
 
 /// Commits one step: steps 1 to 8 of the protocol. When it returns the step is

@@ -1,4 +1,5 @@
 // The same care for one file: 1 to 3 beside it, then 6 and 7.
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -49,7 +50,15 @@ Target find_target(const std::filesystem::path& path, Existing existing) {
 }
 
 std::string base_of(const std::string& name) {
-  return "." + name.substr(0, kMaxBaseNbytes);
+  std::size_t nbytes = std::min(name.size(), kMaxBaseNbytes);
+  // Not in the middle of a character of UTF-8: some file systems refuse such a name.
+  constexpr unsigned kContinues = 0x80, kMask = 0xC0;
+  while (nbytes > 0 && nbytes < name.size() &&
+         (static_cast<unsigned char>(name[nbytes]) & kMask) == kContinues) {
+    --nbytes;
+  }
+  // Of bytes that are no text, there may be no end of a character.
+  return "." + name.substr(0, nbytes > 0 ? nbytes : kMaxBaseNbytes);
 }
 
 /// Removes what dead writers of this file left. A living one holds a lock on

@@ -1,11 +1,16 @@
 #include "store/folder_lock.h"
 
+#include <algorithm>
 #include <atomic>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 #include <utility>
 
 #include "base/error.h"
 #include "os/lock.h"
+#include "os/system.h"
 #include "store/commit.h"
 #include "store/leftovers.h"
 #include "store/names.h"
@@ -42,30 +47,75 @@ FolderId id_of(const os::Directory& directory) {
   return {info.device, info.number};
 }
 
-void require_lock(const os::Directory& directory, const os::File& file) {
-  const auto holder = os::lock_for_process(file);
-  if (!holder) return;
-  fail(ErrorCode::busy, "{} is being written by {}; one process at a time may save there",
-       directory.name(),
-       *holder > 0 ? fmt::format("process {}", *holder) : std::string("another process"));
+/// ", rank 1 of 8" in a program of several processes, as launchers tell it.
+std::string rank_of_this_process() {
+  const auto number = [](const char* name) {
+    const char* text = std::getenv(name);
+    int value = -1;
+    if (text) std::from_chars(text, text + std::strlen(text), value);
+    return value;
+  };
+  const int rank = number("RANK"), count = number("WORLD_SIZE");
+  return rank >= 0 && count > 1 ? fmt::format("rank {} of {}", rank, count) : std::string();
 }
 
-/// Locks the file that has the lock's name now. `file` may be an older one.
-void hold(const os::Directory& directory, os::File& file) {
+/// What the lock file says of who holds it.
+std::string this_holder() {
+  const std::string rank = rank_of_this_process();
+  return fmt::format("process {} on {}{}{}\n", getpid(), os::host_name(), rank.empty() ? "" : ", ",
+                     rank);
+}
+
+/// The same, as a part of a sentence. Anybody may write to the file.
+std::string holder_named_by(const os::LockFile& file, pid_t holder) {
+  std::string text = file.text();
+  const auto is_plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view(" ,.-_").find(c) != std::string_view::npos;
+  };
+  if (text.starts_with("process ") && text.ends_with('\n')) {
+    text.pop_back();
+    if (std::ranges::all_of(text, is_plain)) return text;
+  }
+  return holder > 0 ? fmt::format("process {}", holder) : "another process";
+}
+
+void require_lock(const os::Directory& directory, os::LockFile& file) {
+  const auto holder = file.lock();
+  if (!holder) return;
+  const std::string rank = rank_of_this_process();
+  fail(ErrorCode::busy, "{} is being written by {}; one process at a time may save there{}",
+       directory.name(), holder_named_by(file, *holder),
+       rank.empty() ? "" : fmt::format(", and this is {}: have one rank save", rank));
+}
+
+bool has_its_name(const os::Directory& directory, const os::LockFile& file) {
+  const auto found = directory.find(std::string(kLockName));
+  return found && found->is_same_file(file.info());
+}
+
+/// Locks the file that has the lock's name now. What is held may be an older one.
+void hold(HeldFolder& held) {
   const std::string name(kLockName);
   // A lock file that is removed again and again while we lock it is not chance.
   constexpr int kTurns = 8;
   for (int turn = 0; turn < kTurns; ++turn) {
-    const auto found = directory.find(name);
-    if (!file.is_open() || !found || !found->is_same_file(file.info())) {
-      file = os::open_lock_file(directory, name);
+    if (!held.lock_file || !has_its_name(held.directory, *held.lock_file)) {
+      held.lock_file.reset();
+      held.lock_file = std::make_unique<os::LockFile>(held.directory, name);
     }
-    require_lock(directory, file);
-    const auto now = directory.find(name);
-    if (now && now->is_same_file(file.info())) return;
+    require_lock(held.directory, *held.lock_file);
+    if (!has_its_name(held.directory, *held.lock_file)) continue;
+    if (held.holder.empty() || held.lock_file->text() != held.holder) {
+      // New, or another's since: whoever that was may have left something.
+      held.needs_clearing = true;
+      held.holder = this_holder();
+      if (!held.lock_file->set_text(held.holder)) held.holder.clear();
+    }
+    return;
   }
-  fail(ErrorCode::busy, "{}/{} is removed by somebody as often as it is locked", directory.name(),
-       name);
+  fail(ErrorCode::busy, "{}/{} is removed by somebody as often as it is locked",
+       held.directory.name(), name);
 }
 
 HeldFolder& take(Registry& registry, os::Directory directory) {
@@ -73,9 +123,13 @@ HeldFolder& take(Registry& registry, os::Directory directory) {
   const FolderId id = id_of(directory);
   auto found = registry.folders.find(id);
   if (found == registry.folders.end()) {
-    os::File file;
-    hold(directory, file);
-    found = registry.folders.try_emplace(id, std::move(directory), std::move(file)).first;
+    found = registry.folders.try_emplace(id, std::move(directory)).first;
+    try {
+      hold(found->second);
+    } catch (...) {
+      registry.folders.erase(found);
+      throw;
+    }
   }
   ++found->second.holders;
   return found->second;
@@ -97,11 +151,29 @@ FolderLock::~FolderLock() {
 std::unique_lock<std::mutex> FolderLock::begin_commit() {
   home_.require("the lock of " + held_.directory.name());
   std::unique_lock turn(held_.committing);
-  // The lock goes when anybody in this process closes the lock file (a copy of
-  // the folder does); taking it again tells.
-  hold(held_.directory, held_.lock_file);
-  if (held_.needs_clearing) held_.needs_clearing = !clear_leftovers(held_.directory);
+  // Somebody may have removed the lock file, or a server forgotten the lock.
+  hold(held_);
+  if (held_.needs_clearing) {
+    held_.uncleared = clear_leftovers(held_.directory);
+    held_.needs_clearing = held_.uncleared.count > 0;
+  }
   return turn;
+}
+
+void FolderLock::require_held() const {
+  std::string why;
+  if (!has_its_name(held_.directory, *held_.lock_file)) {
+    why = "its file was removed or replaced";
+  } else if (const auto holder = held_.lock_file->lock()) {
+    why = holder_named_by(*held_.lock_file, *holder) + " has it";
+  } else if (held_.lock_file->text() != held_.holder) {
+    why = "another process had it meanwhile";
+  }
+  if (why.empty()) return;
+  fail(ErrorCode::busy,
+       "{} lost its lock during a save: {}; what was being saved may have been cleared, and does "
+       "not count as saved",
+       held_.directory.name(), why);
 }
 
 std::shared_ptr<FolderLock> lock_folder(const std::filesystem::path& directory) {

@@ -3,27 +3,32 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 
 #include "base/process.h"
 #include "os/file.h"
+#include "os/lock.h"
+#include "store/leftovers.h"
 
 namespace understudy::store {
 
 /// What this process has of one folder; all its FolderLocks share it.
 struct HeldFolder {
-  HeldFolder(os::Directory folder, os::File locked)
-      : directory(std::move(folder)), lock_file(std::move(locked)) {}
+  explicit HeldFolder(os::Directory folder) : directory(std::move(folder)) {}
 
   os::Directory directory;
-  os::File lock_file;
-  int holders = 0;  ///< guarded by the registry
+  std::unique_ptr<os::LockFile> lock_file;
+  std::string holder;  ///< what we wrote into it
+  int holders = 0;     ///< guarded by the registry
   std::mutex committing;
-  bool needs_clearing = true;  ///< guarded by `committing`
+  // Guarded by `committing`.
+  bool needs_clearing = true;
+  Unremoved uncleared;
 };
 
 /// One holder's part. In a forked child it does nothing, its destructor
-/// included: closing the lock file there could drop a lock of the child.
+/// included: the child's copy of the lock file was closed by the fork.
 class FolderLock {
  public:
   explicit FolderLock(HeldFolder& held) : held_(held) {}
@@ -37,6 +42,14 @@ class FolderLock {
   /// is still ours, and clears what a failure left. Throws Error(closed) in a
   /// forked child, Error(busy) when the lock was lost to another process.
   std::unique_lock<std::mutex> begin_commit();
+
+  /// Throws Error(busy) when the folder has been another's since begin_commit, or
+  /// may have been: what this commit made may have been cleared. Call it during a
+  /// commit.
+  void require_held() const;
+
+  /// What the clearing before this commit could not remove.
+  const Unremoved& uncleared() const noexcept { return held_.uncleared; }
 
   /// Has the next commit clear leftovers first. Call it during a commit.
   void need_clearing() noexcept { held_.needs_clearing = true; }

@@ -1,7 +1,9 @@
 #include "store/leftovers.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -31,8 +33,13 @@ bool is_orphan(const os::Directory& directory, const std::string& name, std::int
 
 /// A step set aside is only dispensable when the one that took its place is whole.
 bool is_dispensable(const os::Directory& directory, std::int64_t step) {
-  return !directory.exists(step_name(step)) ||
-         look_at_step(directory, step_name(step)).is_complete();
+  if (!directory.exists(step_name(step))) return true;
+  try {
+    return look_at_step(directory, step_name(step)).is_complete();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::not_found) throw;
+    return false;  // a link to nowhere
+  }
 }
 
 /// Completes the replacement of a step that cannot be renamed. False when the
@@ -60,18 +67,41 @@ std::vector<std::string> leftovers_of(const os::Directory& directory) {
 
 }  // namespace
 
-bool try_remove_tree(const os::Directory& directory, const std::string& name) noexcept {
+void Unremoved::add(const std::exception& failure) noexcept {
+  try {
+    if (count++ == 0) first = failure.what();
+  } catch (const std::exception&) {
+    first.clear();  // no memory for the sentence; the number is known
+  }
+}
+
+void Unremoved::add(const Unremoved& others) noexcept {
+  if (others.count == 0) return;
+  add(std::runtime_error(others.first));
+  count += others.count - 1;
+}
+
+std::string Unremoved::sentence() const {
+  if (count == 0) return {};
+  if (count == 1) return fmt::format("1 old folder could not be removed: {}", first);
+  return fmt::format("{} old folders could not be removed; the first: {}", count, first);
+}
+
+bool try_remove_tree(const os::Directory& directory, const std::string& name,
+                     Unremoved* failures) noexcept {
   try {
     directory.remove_tree(name);
     return true;
-  } catch (const std::exception&) {
+  } catch (const std::exception& failure) {
+    if (failures) failures->add(failure);
     return false;
   }
 }
 
-bool clear_leftovers(const os::Directory& directory) {
+Unremoved clear_leftovers(const os::Directory& directory) {
+  Unremoved failures;
   std::vector<std::string> names = leftovers_of(directory);
-  if (names.empty()) return true;
+  if (names.empty()) return failures;
   std::erase_if(names, [&](const std::string& name) {
     if (const auto step = step_of_marked_name(name, kSuccessor)) {
       return put_successor_in_place(directory, name, *step);
@@ -85,36 +115,8 @@ bool clear_leftovers(const os::Directory& directory) {
   // The names must be on disk before the bytes behind them go: a power cut
   // must not bring back the name of a folder that is half removed.
   directory.sync();
-  bool is_clear = true;
-  for (const std::string& name : names) is_clear = try_remove_tree(directory, name) && is_clear;
-  return is_clear;
-}
-
-bool apply_retention(const os::Directory& directory, int keep, std::int64_t committed) noexcept {
-  try {
-    std::vector<std::int64_t> complete;
-    for (const StepFolder& folder : look_at_steps(directory)) {
-      // Higher steps are those of a future that a rollback left behind. Whoever saved this
-      // one wants it and what led to it: they neither count nor go.
-      if (folder.is_complete() && folder.step <= committed) complete.push_back(folder.step);
-    }
-    const auto kept = static_cast<std::size_t>(std::max(keep, 1));
-    if (complete.size() <= kept) return true;
-    complete.resize(complete.size() - kept);  // ascending: the newest stay
-    std::erase(complete, committed);
-
-    std::vector<std::string> doomed;
-    for (const std::int64_t step : complete) {
-      doomed.push_back(marked_name(step_name(step), kDoomed));
-      directory.rename(step_name(step), doomed.back());
-    }
-    if (!doomed.empty()) directory.sync();  // as in clear_leftovers
-    bool is_clear = true;
-    for (const std::string& name : doomed) is_clear = try_remove_tree(directory, name) && is_clear;
-    return is_clear;
-  } catch (const std::exception&) {
-    return false;
-  }
+  for (const std::string& name : names) try_remove_tree(directory, name, &failures);
+  return failures;
 }
 
 }  // namespace understudy::store

@@ -2,22 +2,32 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <optional>
+#include <string>
 
 #include "os/file.h"
 
 namespace understudy::store {
 
+/// What could not be removed.
+struct Unremoved {
+  int count = 0;
+  std::string first;  ///< the first failure's sentence
+
+  void add(const std::exception& failure) noexcept;
+  void add(const Unremoved& others) noexcept;
+  /// "" when all was removed.
+  std::string sentence() const;
+};
+
 /// Puts back steps that an overwrite had set aside, then removes temporary
 /// folders of ours. The caller holds the folder's lock and no commit is under
-/// way. Returns false when something could not be removed: try again later.
-bool clear_leftovers(const os::Directory& directory);
+/// way. What could not be removed is to be tried again later.
+Unremoved clear_leftovers(const os::Directory& directory);
 
-/// Keeps the newest `keep` complete steps (at least one) and `committed`;
-/// damaged ones stay. Returns false when something could not be removed.
-bool apply_retention(const os::Directory& directory, int keep, std::int64_t committed) noexcept;
-
-/// Removes a folder of ours; false when that failed.
-bool try_remove_tree(const os::Directory& directory, const std::string& name) noexcept;
+/// Removes a folder of ours; false when that failed, which is told to `failures`.
+bool try_remove_tree(const os::Directory& directory, const std::string& name,
+                     Unremoved* failures = nullptr) noexcept;
 
 }  // namespace understudy::store

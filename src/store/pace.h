@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 
@@ -20,12 +21,19 @@ class Pace {
   /// moment since a pause.
   Clock::time_point book(std::uint64_t nbytes, Clock::time_point now);
 
-  /// Books and waits until then.
+  /// Books and waits until then, or until the limit is lifted.
   void wait(std::uint64_t nbytes);
+
+  /// From now on there is no limit, also for those who wait. Once each lift has
+  /// its restore, there is one again, without debts.
+  void lift();
+  void restore();
 
  private:
   const std::uint64_t rate_;
   std::mutex mutex_;
+  std::condition_variable lifted_;
+  int lifts_ = 0;
   Clock::time_point free_at_{};
 };
 

@@ -153,6 +153,14 @@ Written Writer::write(const os::Directory& directory, const std::string& name, S
   return written;
 }
 
+Unlimited::Unlimited(Writer& writer) : pace_(writer.state_->pace) {
+  pace_.lift();
+}
+
+Unlimited::~Unlimited() {
+  pace_.restore();
+}
+
 std::string name_writer(const os::Directory& directory, const WriterOptions& options) {
   const std::string name = marked_name(".understudy-probe", kTemporary);
   Writer::State state(options);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "os/file.h"
+#include "store/pace.h"
 #include "store/source.h"
 #include "understudy/options.h"
 
@@ -62,9 +63,22 @@ class Writer {
                 std::atomic<std::uint64_t>* done = nullptr, const NewFile& how = {});
 
  private:
+  friend class Unlimited;
   friend std::string name_writer(const os::Directory&, const WriterOptions&);
   struct State;
   std::unique_ptr<State> state_;
+};
+
+/// While one lives, its writer knows no rate; what it is writing goes on at once.
+class Unlimited {
+ public:
+  explicit Unlimited(Writer& writer);
+  ~Unlimited();
+  Unlimited(const Unlimited&) = delete;
+  Unlimited& operator=(const Unlimited&) = delete;
+
+ private:
+  Pace& pace_;
 };
 
 /// What a Writer of these options takes in `directory`, as Written::writer has

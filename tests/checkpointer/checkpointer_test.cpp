@@ -305,7 +305,7 @@ TEST_F(CheckpointerTest, WhatCannotBeStoredIsRefusedAtOnce) {
     ckpt.save(1, Value::dict({{"a", Value::dict({{"b", Opaque{"my.Thing", {}, {}, {}}}})}}));
   });
   EXPECT_THAT(e, AllOf(HasSubstr("my.Thing"), HasSubstr("'a.b'")));
-  for (const auto& bad : {Value::dict({{"x", 0.0 / 0.0}}), Value::dict({{1, 2}}),
+  for (const auto& bad : {Value::dict({{"understudy.float", "nan"}}), Value::dict({{1, 2}}),
                           Value::dict({{"t", counting(DType::u8, {1}, 1)}})}) {
     expect_error(ErrorCode::invalid, "",
                  [&] { ckpt.save(1, training_state(1), {.metadata = bad}); });

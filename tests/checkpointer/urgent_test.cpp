@@ -136,6 +136,22 @@ TEST_F(UrgentTest, WithNothingWaitingItIsASave) {
   EXPECT_THAT(ckpt.steps(), ElementsAre(5));
 }
 
+TEST_F(UrgentTest, NeitherItNorTheOneBeforeItKeepsToTheRate) {
+  // At the slowest rate there is the two would take 8 minutes.
+  constexpr unsigned kLimitSeconds = 120;
+  alarm(kLimitSeconds);
+  const auto state = Value::dict({{"w", Tensor::zeros(DType::u8, {256 << 20})}});
+  {
+    Checkpointer ckpt({.directory = folder_.path() / "run", .max_write_rate = 1 << 20});
+    const auto first = ckpt.save(1, state);
+    const auto urgent = ckpt.save(2, state, {.urgent = true});
+    urgent.wait();
+    EXPECT_TRUE(first.is_done());
+    EXPECT_THAT(ckpt.steps(), ElementsAre(1, 2));
+  }
+  alarm(0);
+}
+
 TEST_F(UrgentTest, ChoiceOfWriterAndRateReachIt) {
   Checkpointer ckpt({.directory = folder_.path() / "run",
                      .writer = WriterChoice::buffered,

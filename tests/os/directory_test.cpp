@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <filesystem>
 
+#include "fakes/child.h"
 #include "fakes/expect_error.h"
 #include "fakes/faulty_calls.h"
 #include "fakes/temporary_folder.h"
@@ -62,7 +65,7 @@ TEST_F(DirectoryTest, ExchangesTwoNames) {
 }
 
 TEST_F(DirectoryTest, SaysWhenItCannotExchange) {
-  for (const int error : {EINVAL, ENOSYS, EOPNOTSUPP}) {
+  for (const int error : {EINVAL, ENOSYS, EOPNOTSUPP, EXDEV}) {
     const FaultyCalls faults({.mode = FaultMode::fail, .error = error, .call = "renameat2"});
     EXPECT_FALSE(directory_.exchange("a", "b"));
   }
@@ -83,6 +86,43 @@ TEST_F(DirectoryTest, RemovesTreesWithoutFollowingLinks) {
   EXPECT_FALSE(fs::exists(fs::symlink_status(folder_ / "link")));
   EXPECT_TRUE(fs::exists(folder_ / "kept/file"));
   expect_error(ErrorCode::not_found, "none", [&] { directory_.remove_tree("none"); });
+}
+
+TEST_F(DirectoryTest, RemovesTreesThatAreDeeperThanThereAreDescriptors) {
+  constexpr int kLevels = 3000;
+  constexpr rlim_t kDescriptors = 64;
+  {
+    Directory at = directory_.make_directory("tree");
+    for (int level = 0; level < kLevels; ++level) {
+      at.create("file");
+      at = at.make_directory("d");
+    }
+  }
+  EXPECT_EQ(fakes::in_child([&] {
+              alarm(60);
+              const rlimit limit{kDescriptors, kDescriptors};
+              if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return 1;
+              directory_.remove_tree("tree");
+              return 0;
+            }),
+            0);
+  EXPECT_THAT(directory_.list(), testing::IsEmpty());
+}
+
+TEST_F(DirectoryTest, TreeThatIsMovedWhileItIsRemovedIsAnError) {
+  make("tree/a/b/file");
+  make("elsewhere/precious");
+  static fs::path root;
+  root = folder_.path();
+  Calls table = system_calls();
+  table.unlinkat = [](int dir, const char* path, int flags) {
+    if (path == std::string("file")) fs::rename(root / "tree/a/b", root / "elsewhere/b");
+    return ::unlinkat(dir, path, flags);
+  };
+  const ReplaceCalls replaced(table);
+  expect_error(ErrorCode::io, "was moved while it was being removed",
+               [&] { directory_.remove_tree("tree"); });
+  EXPECT_TRUE(fs::exists(folder_ / "elsewhere/precious"));
 }
 
 TEST_F(DirectoryTest, OpensLinksOnlyWhenAskedTo) {

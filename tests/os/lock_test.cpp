@@ -1,9 +1,12 @@
 #include "os/lock.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fakes/child.h"
 #include "fakes/expect_error.h"
 #include "fakes/faulty_calls.h"
 #include "fakes/temporary_folder.h"
@@ -11,22 +14,7 @@
 namespace understudy::os {
 namespace {
 
-/// Runs `body` in a forked child and returns what it returns (0 to 125).
-template <class Body>
-int in_child(Body body) {
-  const pid_t child = fork();
-  if (child == 0) {
-    int result = 126;
-    try {
-      result = body();
-    } catch (...) {
-    }
-    _exit(result);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
+using fakes::in_child;
 
 class LockTest : public testing::Test {
  protected:
@@ -34,44 +22,99 @@ class LockTest : public testing::Test {
   Directory directory_ = Directory::open(folder_.path());
 };
 
-TEST_F(LockTest, BelongsToTheProcessAndNamesIt) {
-  const File file = open_lock_file(directory_, "lock");
-  EXPECT_EQ(lock_for_process(file), std::nullopt);
-  EXPECT_EQ(lock_for_process(file), std::nullopt) << "again does no harm";
-  const pid_t me = getpid();
-  EXPECT_EQ(in_child([&] { return lock_for_process(file) == me ? 0 : 1; }), 0)
-      << "a forked child does not have it, by the same descriptor";
-  EXPECT_EQ(
-      in_child([&] { return lock_for_process(open_lock_file(directory_, "lock")) == me ? 0 : 1; }),
-      0);
+TEST_F(LockTest, KeepsOthersAway) {
+  LockFile mine(directory_, "lock");
+  EXPECT_EQ(mine.lock(), std::nullopt);
+  EXPECT_EQ(mine.lock(), std::nullopt) << "again does no harm";
+  EXPECT_EQ(LockFile(directory_, "lock").lock(), 0) << "not even this process has it twice";
+  EXPECT_EQ(in_child([&] { return LockFile(directory_, "lock").lock() == 0 ? 0 : 1; }), 0);
 }
 
-TEST_F(LockTest, EndsWithTheFile) {
-  { const File file = open_lock_file(directory_, "lock"); }
+TEST_F(LockTest, StaysWhenAnotherDescriptorIsClosed) {
+  LockFile mine(directory_, "lock");
+  ASSERT_EQ(mine.lock(), std::nullopt);
+  fakes::read_text(folder_ / "lock");
+  EXPECT_EQ(in_child([&] { return LockFile(directory_, "lock").lock() == 0 ? 0 : 1; }), 0);
+}
+
+TEST_F(LockTest, EndsWithTheObject) {
+  { ASSERT_EQ(LockFile(directory_, "lock").lock(), std::nullopt); }
+  EXPECT_EQ(in_child([&] { return LockFile(directory_, "lock").lock().has_value() ? 1 : 0; }), 0);
+}
+
+TEST_F(LockTest, EndsWithTheProcessThoughForkedChildrenLiveOn) {
+  int told[2], end[2];
+  ASSERT_EQ(pipe(told), 0);
+  ASSERT_EQ(pipe(end), 0);
   EXPECT_EQ(in_child([&] {
-              return lock_for_process(open_lock_file(directory_, "lock")).has_value() ? 1 : 0;
+              LockFile mine(directory_, "lock");
+              if (mine.lock()) return 1;
+              if (fork() == 0) {  // a worker, which outlives the process that has the lock
+                close(end[1]);
+                char c;
+                if (write(told[1], "x", 1) == 1) (void)!read(end[0], &c, 1);
+                _exit(0);
+              }
+              char c;
+              return read(told[0], &c, 1) == 1 ? 0 : 2;
             }),
             0);
+  EXPECT_EQ(LockFile(directory_, "lock").lock(), std::nullopt);
+  for (const int fd : {told[0], told[1], end[0], end[1]}) close(fd);
+}
+
+TEST_F(LockTest, ExcludesProcessesThatLockInTheOldWay) {
+  int told[2];
+  ASSERT_EQ(pipe(told), 0);
+  const pid_t old = fork();
+  if (old == 0) {
+    const int fd = ::open((folder_ / "lock").c_str(), O_RDWR | O_CREAT, 0666);
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    if (fcntl(fd, F_SETLK, &lock) != 0 || write(told[1], "x", 1) != 1) _exit(1);
+    pause();
+  }
+  char c;
+  ASSERT_EQ(read(told[0], &c, 1), 1);
+  EXPECT_EQ(LockFile(directory_, "lock").lock(), old);
+  kill(old, SIGKILL);
+  waitpid(old, nullptr, 0);
+  close(told[0]);
+  close(told[1]);
+}
+
+TEST_F(LockTest, SaysWhoWroteIntoIt) {
+  LockFile mine(directory_, "lock");
+  EXPECT_EQ(mine.text(), "");
+  EXPECT_TRUE(mine.set_text("a longer text"));
+  EXPECT_TRUE(mine.set_text("short"));
+  EXPECT_EQ(LockFile(directory_, "lock").text(), "short");
+  fakes::write_text(folder_ / "lock", std::string(1000, 'x'));
+  EXPECT_EQ(mine.text().size(), 200u);
+  const fakes::FaultyCalls faults(
+      {.mode = fakes::FaultMode::fail, .error = ENOSPC, .call = "pwrite"});
+  EXPECT_FALSE(mine.set_text("no space for it"));
+  EXPECT_EQ(mine.text(), "");
 }
 
 TEST_F(LockTest, RefusalByTheSystemIsNotBusy) {
-  const File file = open_lock_file(directory_, "lock");
+  LockFile file(directory_, "lock");
   const fakes::FaultyCalls faults(
       {.mode = fakes::FaultMode::fail, .error = ENOLCK, .call = "lock"});
-  fakes::expect_error(ErrorCode::io, "cannot lock " + file.name(), [&] { lock_for_process(file); });
+  fakes::expect_error(ErrorCode::io, "cannot lock " + file.name(), [&] { file.lock(); });
 }
 
 TEST_F(LockTest, HolderThatComesAndGoesIsStillAnAnswer) {
-  const File file = open_lock_file(directory_, "lock");
+  LockFile file(directory_, "lock");
   // Refused each time, and nobody there when asked.
   os::Calls table = system_calls();
   table.lock = [](int fd, int command, struct flock* lock) {
-    if (command == F_GETLK) return system_calls().lock(fd, command, lock);
+    if (command == F_OFD_GETLK) return system_calls().lock(fd, command, lock);
     errno = EAGAIN;
     return -1;
   };
   const ReplaceCalls replaced(table);
-  EXPECT_EQ(lock_for_process(file), 0);
+  EXPECT_EQ(file.lock(), 0);
 }
 
 TEST_F(LockTest, OpenFilesExcludeEachOtherInOneProcess) {
@@ -89,7 +132,7 @@ TEST_F(LockTest, OpenFilesExcludeEachOtherInOneProcess) {
 TEST_F(LockTest, LockFileIsNoLink) {
   fakes::write_text(folder_ / "elsewhere", "");
   std::filesystem::create_symlink("elsewhere", folder_ / "lock");
-  fakes::expect_error(ErrorCode::io, "/lock", [&] { open_lock_file(directory_, "lock"); });
+  fakes::expect_error(ErrorCode::io, "/lock", [&] { LockFile(directory_, "lock"); });
 }
 
 }  // namespace

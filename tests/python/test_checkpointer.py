@@ -106,7 +106,7 @@ def test_keep_nothing_is_refused(keep, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"a": torch.ones(1)}, {1: 2}, {"a": float("nan")}, {"a": {1, 2}}, [1], {"a": b""}]
+    "metadata", [{"a": torch.ones(1)}, {1: 2}, {"a": {1, 2}}, [1], {"a": b""}]
 )
 def test_metadata_is_json(metadata, tmp_path):
     with Checkpointer(tmp_path) as ckpt:

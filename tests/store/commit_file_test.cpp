@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <thread>
@@ -185,6 +186,41 @@ TEST_F(CommitFile, TakesTheLongestNames) {
   expect_file(folder_ / name, 1);
   expect_error(ErrorCode::io, "too long", [&] { commit(folder_ / (name + "n")); });
   EXPECT_THAT(names(), ElementsAre(name));
+}
+
+TEST_F(CommitFile, CutsNoCharacterOfALongName) {
+  // 255 bytes, of which 240 would end within a character.
+  std::string name = "n";
+  while (name.size() < 255) name += "\u00e4";
+  Writer writer({.threads = 1});
+  fakes::EventfulShard shard(1, [&] {
+    ASSERT_EQ(names().size(), 1u);
+    const std::string base = names()[0].substr(0, names()[0].find(".tmp-"));
+    EXPECT_EQ(base, "." + name.substr(0, 239));
+  });
+  commit_file(folder_ / name, shard, writer);
+  EXPECT_THAT(names(), ElementsAre(name));
+  // Bytes that are no text at all have a name as well.
+  const std::string bytes(255, '\x80');
+  commit(folder_ / bytes);
+  EXPECT_THAT(names(), ElementsAre(name, bytes));
+}
+
+TEST_F(CommitFile, FollowsNoLinkThatTheKernelRefusesToFollow) {
+  // As in /tmp: a link of somebody else's to a file that only we may write.
+  fs::create_directory(folder_ / "shared");
+  fs::permissions(folder_ / "shared", fs::perms(01777));
+  fakes::write_text(folder_ / "precious", "ours");
+  fs::create_symlink(folder_ / "precious", folder_ / "shared/f");
+  constexpr uid_t kNobody = 65534;
+  std::ifstream setting("/proc/sys/fs/protected_symlinks");
+  int is_protected = 0;
+  if (!(setting >> is_protected) || is_protected == 0 ||
+      lchown((folder_ / "shared/f").c_str(), kNobody, kNobody) != 0) {
+    GTEST_SKIP() << "needs root, and a kernel that protects links";
+  }
+  expect_error(ErrorCode::io, "shared/f", [&] { commit(folder_ / "shared/f"); });
+  EXPECT_EQ(fakes::read_text(folder_ / "precious"), "ours");
 }
 
 TEST_F(CommitFile, ClearsWhatDeadWritersOfThisFileLeft) {

@@ -185,6 +185,44 @@ TEST(Retention, FailureDoesNotFailTheSaveAndIsTriedAgain) {
   EXPECT_THAT(run.names(), ElementsAre("step-2", "step-3"));
 }
 
+TEST(Retention, StepThatCannotBeRenamedIsToldAndDoesNotKeepTheOthers) {
+  for (const int error : {EPERM, EXDEV, EBUSY}) {
+    RunFolder run;
+    run.commit(1, 1);
+    static int refusal;
+    refusal = error;
+    os::Calls table = os::system_calls();
+    table.renameat = [](int from_dir, const char* from, int to_dir, const char* to) {
+      if (from != std::string("step-1")) return ::renameat(from_dir, from, to_dir, to);
+      errno = refusal;
+      return -1;
+    };
+    const os::ReplaceCalls replaced(table);
+    Committed last;
+    for (int step = 2; step <= 6; ++step) {
+      last = run.commit(step, 1, {.overwrite = false, .keep = 2});
+    }
+    EXPECT_THAT(run.names(), ElementsAre("step-1", "step-5", "step-6"));
+    EXPECT_THAT(last.unremoved, testing::HasSubstr("1 old folder could not be removed"));
+    EXPECT_THAT(last.unremoved, testing::HasSubstr((run / "step-1").string()));
+    EXPECT_THAT(last.unremoved, testing::HasSubstr(strerror(error)));
+  }
+}
+
+TEST(Retention, TellsHowManyCouldNotBeRemoved) {
+  RunFolder run;
+  for (const int step : {1, 2, 3}) run.commit(step, 1);
+  {
+    const FaultyCalls faults({.mode = FaultMode::fail, .error = EACCES, .call = "unlinkat"});
+    EXPECT_THAT(run.commit(4, 1, {.overwrite = false, .keep = 1}).unremoved,
+                testing::HasSubstr("3 old folders could not be removed; the first: cannot remove"));
+    // What is cleared before a commit is told as well.
+    EXPECT_THAT(run.commit(5, 1).unremoved, testing::HasSubstr("3 old folders"));
+  }
+  EXPECT_EQ(run.commit(6, 1, {.overwrite = false, .keep = 1}).unremoved, "");
+  EXPECT_THAT(run.names(), ElementsAre("step-6"));
+}
+
 class Leftovers : public testing::Test {
  protected:
   void copy(const std::string& from, const std::string& to) const {
@@ -247,6 +285,14 @@ TEST_F(Leftovers, StepSetAsideStaysWhileItsSuccessorIsDamaged) {
   EXPECT_THAT(run_.names(), ElementsAre("step-1", "step-1.old-11111111"));
 }
 
+TEST_F(Leftovers, LinkToNowhereWithAStepsNameDoesNotStopSaving) {
+  run_.commit(1, 1);
+  fs::rename(run_ / "step-1", run_ / "step-1.old-0123abcd");
+  fs::create_symlink("nowhere", run_ / "step-1");
+  run_.commit(2, 2);
+  EXPECT_THAT(run_.names(), ElementsAre("step-1", "step-1.old-0123abcd", "step-2"));
+}
+
 TEST_F(Leftovers, TornOrphanIsNotPutBack) {
   run_.commit(1, 1);
   fs::rename(run_ / "step-1", run_ / "step-1.old-0123abcd");
@@ -259,7 +305,8 @@ TEST_F(Leftovers, OrphanThatCannotBeReadIsNotRemoved) {
   run_.commit(1, 1);
   fs::rename(run_ / "step-1", run_ / "step-1.old-0123abcd");
   {
-    const FaultyCalls faults({.mode = FaultMode::fail, .error = EIO, .call = "pread"});
+    // The first reads the lock file.
+    const FaultyCalls faults({.mode = FaultMode::fail, .nth = 2, .error = EIO, .call = "pread"});
     expect_error(ErrorCode::io, "may be the only copy of step 1",
                  [&] { lock_folder(run_.path()); });
   }

@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <optional>
 #include <thread>
 
 #include "fakes/child.h"
 #include "fakes/expect_error.h"
+#include "os/calls.h"
 #include "store/run_folder.h"
 
 namespace understudy::store {
@@ -35,7 +38,7 @@ bool is_busy_for_child(const RunFolder& run, pid_t holder) {
   return in_child([&] {
            const std::string answer = ask(run);
            return answer.starts_with("busy: " + run.path().string()) &&
-                          answer.find("process " + std::to_string(holder) + ";") !=
+                          answer.find("process " + std::to_string(holder) + " on ") !=
                               std::string::npos
                       ? 0
                       : (answer.empty() ? 1 : 2);
@@ -177,23 +180,137 @@ TEST(FolderLock, ChildThatTookOverKeepsItWhenTheParentsObjectGoes) {
   close(parent_is_gone[1]);
 }
 
-TEST(FolderLock, IsTakenAgainWhenACopyOfTheFolderDroppedIt) {
+TEST(FolderLock, StaysWhenThisProcessCopiesTheFolder) {
   RunFolder run;
   const auto lock = lock_folder(run.path());
-  // Any reader of the lock file in this process ends the lock when it closes it.
-  fakes::read_text(run / ".understudy.lock");
-  ASSERT_TRUE(is_free_for_child(run));
-  lock->begin_commit();
+  fakes::read_text(run / ".understudy.lock");  // opened and closed
   EXPECT_TRUE(is_busy_for_child(run, getpid()));
 }
 
-TEST(FolderLock, CommitIsRefusedWhenItWasLostToAnother) {
+TEST(FolderLock, SaveThatLosesItIsAnErrorAndNeverAcknowledged) {
+  // The lock file goes, and another process clears the folder and may save. However that one
+  // leaves, and whenever the other's clearing comes: the save has not happened.
+  for (const bool is_still_there : {true, false}) {
+    RunFolder run;
+    run.commit(1, 1);
+    std::optional<Holder> other;
+    expect_error(ErrorCode::busy, "lost its lock during a save", [&] {
+      run.commit_during(7, 1, {}, [&] {
+        fs::remove(run / ".understudy.lock");
+        other.emplace(run);
+        if (!is_still_there) other.reset();
+      });
+    });
+    EXPECT_THAT(run.steps(), ElementsAre(1));
+    other.reset();
+    run.commit(8, 8);
+    EXPECT_THAT(run.names(), ElementsAre("step-1", "step-8"));
+  }
+}
+
+TEST(FolderLock, IsLookedAtAgainAfterTheRename) {
+  RunFolder run;
+  static fs::path lock_file, step;
+  lock_file = run / ".understudy.lock";
+  step = run / "step-7";
+  os::Calls table = os::system_calls();
+  table.fsync = [](int fd) {
+    if (fs::exists(step)) fs::remove(lock_file);
+    return ::fsync(fd);
+  };
+  {
+    const os::ReplaceCalls replaced(table);
+    expect_error(ErrorCode::busy, "its file was removed or replaced", [&] { run.commit(7, 1); });
+  }
+  EXPECT_THAT(run.steps(), testing::IsEmpty());
+  run.commit(7, 2);
+  run.expect_step(7, 2);
+  EXPECT_THAT(run.names(), ElementsAre("step-7"));
+}
+
+TEST(FolderLock, SaysWhoHadItMeanwhile) {
+  // A server that forgets a lock: the file is the same, and the lock is free again.
+  RunFolder run;
+  expect_error(ErrorCode::busy, "another process had it meanwhile", [&] {
+    run.commit_during(
+        7, 1, {}, [&] { fakes::write_text(run / ".understudy.lock", "process 1 on elsewhere\n"); });
+  });
+  run.commit(7, 2);
+  run.expect_step(7, 2);
+}
+
+TEST(FolderLock, StepThatIsTidiedAwayMeanwhileIsAnError) {
+  RunFolder run;
+  static fs::path run_path;
+  run_path = run.path();
+  os::Calls table = os::system_calls();
+  // At the last sync before the rename, the folder's own, the shard goes.
+  table.renameat2 = [](int, const char*, int, const char*, unsigned) -> int {
+    ADD_FAILURE() << "renamed";
+    return -1;
+  };
+  table.fsync = [](int fd) {
+    for (const auto& entry : fs::recursive_directory_iterator(run_path)) {
+      if (entry.path().filename() == "checkpoint.json") {
+        fs::remove(entry.path().parent_path() / kShardName);
+        break;
+      }
+    }
+    return ::fsync(fd);
+  };
+  {
+    const os::ReplaceCalls replaced(table);
+    expect_error(ErrorCode::io, "was removed while the step was being saved",
+                 [&] { run.commit(7, 1); });
+  }
+  EXPECT_THAT(run.names(), testing::IsEmpty());
+}
+
+TEST(FolderLock, FolderUnderAnotherDeviceNumberIsBusyInTheSameProcess) {
+  // As two mounts of one network folder: the registry cannot know that it is the same.
   RunFolder run;
   const auto lock = lock_folder(run.path());
-  fakes::read_text(run / ".understudy.lock");
+  os::Calls table = os::system_calls();
+  table.fstat = [](int fd, struct stat* out) {
+    const int result = ::fstat(fd, out);
+    ++out->st_dev;
+    return result;
+  };
+  table.fstatat = [](int dir, const char* path, struct stat* out, int flags) {
+    const int result = ::fstatat(dir, path, out, flags);
+    ++out->st_dev;
+    return result;
+  };
+  const os::ReplaceCalls replaced(table);
+  EXPECT_THAT(ask(run), HasSubstr("by process " + std::to_string(getpid())));
+}
+
+TEST(FolderLock, NamesTheRanksOfAProgramOfSeveral) {
+  RunFolder run;
+  setenv("RANK", "1", 1);
+  setenv("WORLD_SIZE", "8", 1);
+  const auto lock = lock_folder(run.path());
+  setenv("RANK", "0", 1);
+  EXPECT_EQ(in_child([&] {
+              const std::string answer = ask(run);
+              return answer.find(", rank 1 of 8; one process") != std::string::npos &&
+                             answer.find("and this is rank 0 of 8: have one rank save") !=
+                                 std::string::npos
+                         ? 0
+                         : 1;
+            }),
+            0);
+  unsetenv("RANK");
+  unsetenv("WORLD_SIZE");
+}
+
+TEST(FolderLock, WhatOthersWroteIntoTheFileIsNotRepeated) {
+  RunFolder run;
   const Holder holder(run);
-  expect_error(ErrorCode::busy, "process " + std::to_string(holder.pid()),
-               [&] { lock->begin_commit(); });
+  for (const char* text : {"process \x1b[31m\n", "me\n", "process 12", ""}) {
+    fakes::write_text(run / ".understudy.lock", text);
+    EXPECT_THAT(ask(run), HasSubstr("is being written by another process; one process"));
+  }
 }
 
 TEST(FolderLock, LockFileThatWasRemovedIsMadeAgain) {

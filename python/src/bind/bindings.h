@@ -10,6 +10,7 @@ namespace understudy::python {
 void bind_ticket(nb::module_& m);
 void bind_files(nb::module_& m);
 void bind_stager(nb::module_& m);
+void bind_keep(nb::module_& m);
 void bind_checkpointer(nb::module_& m);
 void bind_tensor_stager(nb::module_& m);
 

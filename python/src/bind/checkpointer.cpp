@@ -102,14 +102,14 @@ class PyCheckpointer {
     const auto checked = step_of(step);
     const SaveOptions options{
         .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
-    log_writer();
+    log_last();
     auto ticket = take_state(
         last_walk_, walking(), state,
         [&](const Again& again) { return core_->save_again(checked, again, options); },
         [&](const Value& value, std::uint64_t number) {
           return core_->save(checked, value, options, number);
         });
-    if (!is_writer_logged_) last_ = ticket;
+    last_ = ticket;
     warn_of_newer(checked, ticket.metrics().newer_step);
     return make_ticket(std::move(ticket));
   }
@@ -187,13 +187,15 @@ class PyCheckpointer {
     } catch (const Error&) {
       failure = std::current_exception();
     }
-    {
+    try {
       nb::gil_scoped_release no_gil;
       core_->close();
+    } catch (const Error&) {  // what retention left is in the log in any case
+      if (!failure) failure = std::current_exception();
     }
     is_finished_ = true;
     last_walk_.reset();
-    log_writer();
+    log_last();
     if (failure) std::rethrow_exception(failure);
   }
 
@@ -241,14 +243,21 @@ class PyCheckpointer {
         nb::cast(std::filesystem::path(other)));
   }
 
-  // Once, when the first save has been written: which writer it was, and why.
-  void log_writer() {
-    if (is_writer_logged_ || !last_) return;
-    const auto writer = last_->metrics().writer;
-    if (writer.empty()) return;
-    is_writer_logged_ = true;
+  // What the last save has met, once it has been written: the writer, and why it was that one;
+  // and what retention could not remove. Each once.
+  void log_last() {
+    if (!last_) return;
+    const auto metrics = last_->metrics();
+    if (metrics.writer.empty()) return;
     last_.reset();
-    log("info", "steps of %s are written by %s", nb::str(writer.c_str()));
+    if (!is_writer_logged_) {
+      is_writer_logged_ = true;
+      log("info", "steps of %s are written by %s", nb::str(metrics.writer.c_str()));
+    }
+    if (metrics.unremoved != warned_of_unremoved_ && !metrics.unremoved.empty()) {
+      log("warning", "%s grows: %s", nb::str(metrics.unremoved.c_str()));
+    }
+    warned_of_unremoved_ = metrics.unremoved;
   }
 
   // Once for each newest step: a run that was rolled back saves below it again and again.
@@ -271,6 +280,7 @@ class PyCheckpointer {
   std::unique_ptr<LastWalk> last_walk_;
   std::optional<Ticket<std::filesystem::path>> last_;
   bool is_writer_logged_ = false;
+  std::string warned_of_unremoved_;
   std::optional<std::int64_t> warned_of_;
   const pid_t pid_ = getpid();
   bool is_finished_ = false;
@@ -306,13 +316,13 @@ void bind_checkpointer(nb::module_& m) {
   nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(), docs::kCheckpointer)
       .def(
           "__init__",
-          [](PyCheckpointer* self, std::filesystem::path directory, std::optional<int> keep,
+          [](PyCheckpointer* self, std::filesystem::path directory, nb::handle keep,
              const std::string& memory, bool survive, const std::string& capture, int images,
              const std::string& when_busy, bool huge_pages, std::optional<int> threads,
              bool allow_pickle, const std::string& writer, nb::handle max_write_rate) {
             Entry entry;
             new (self) PyCheckpointer({.directory = std::move(directory),
-                                       .keep = keep,
+                                       .keep = keep_of(keep),
                                        .memory = memory_of(memory),
                                        .survive = survive,
                                        .capture = capture_of(capture),

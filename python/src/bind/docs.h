@@ -13,8 +13,8 @@ several threads; in a forked child every call raises Error (closed).
 directory: the folder of the run; made, with its parents, when it is missing. A relative one is
     fixed now, whatever the working directory is later. A URL, a '~' that no shell has expanded and
     a step's own folder are Error (invalid).
-keep: how many of the newest complete steps are kept; older ones are removed after a save. None
-    keeps all.
+keep: which complete steps are kept: an int, so many of the newest; a Keep, by rule. The others are
+    removed after a save. None keeps all.
 memory: what the images are made of: 'pageable'; 'pinned', page-locked, which needs a CUDA driver
     and starts it; 'auto', pinned in a process that uses CUDA and else pageable. 'shared' is not
     supported in this version.
@@ -37,6 +37,17 @@ max_write_rate: bytes a second that are written at most, 1 MiB or more. None: no
 raises Error: invalid for an argument that makes no sense, unsupported for what this machine or
     version cannot do, io when the folder cannot be made.)";
 
+inline constexpr auto kKeep = R"(Which complete steps are kept after a save.
+
+A step stays if any of the three says so, and the newest always does.
+
+last: how many of the newest steps stay, by number.
+every: each step whose number is a multiple of this stays, too. None: none.
+best: (name, 'min' or 'max', n): the n steps with the smallest or largest number under this name in
+    the metadata that save() was given stay, too. A step without such a number, or with NaN, is
+    never among them; of equal ones the newer is. None: none.
+raises Error: invalid for anything else.)";
+
 inline constexpr auto kSave = R"(Capture a state, then write it in the background.
 
 Saves are written in the order of the calls. What is written to the state after the call returns is
@@ -44,7 +55,8 @@ not in the step. No thread may write the state during the call.
 
 step: its number, from 0 up.
 state: tensors, numbers, text, containers, and objects with state_dict() and load_state_dict().
-metadata: kept in the step's manifest: a dict of what JSON can hold.
+metadata: kept in the step's manifest: a dict of None, bool, int, float (NaN and infinities, too),
+    str, lists and dicts of these, and NumPy's and torch's numbers, 0-d tensors included.
 overwrite: replace a step that exists, atomically.
 urgent: go before saves that wait, and drop those of them that are not urgent: their tickets fail
     with Error (busy), and no later call raises that again.
@@ -212,6 +224,7 @@ inline constexpr auto kMetrics = R"(Where the time went, as a dict.
 - ``at_once_nbytes``: bytes copied before the call returned; ``faults``: writes that waited for a
   page; ``faults_nbytes``: bytes copied for them.
 - ``newer_step``: a higher step that the folder had at the call, which resume() takes first; else
-  None.)";
+  None.
+- ``unremoved``: what retention could not remove after this save, and why; else ''.)";
 
 }  // namespace understudy::python::docs

@@ -12,6 +12,7 @@ NB_MODULE(_core, m) {
   bind_ticket(m);
   bind_files(m);
   bind_stager(m);
+  bind_keep(m);
   bind_checkpointer(m);
   bind_tensor_stager(m);
   m.def("_use_exchange_api", &use_exchange_api, nb::arg("use"));

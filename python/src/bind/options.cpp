@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "walk/walk.h"
-
 namespace understudy::python {
 namespace {
 
@@ -126,14 +124,6 @@ FileMetadata file_metadata_of(nb::handle metadata) {
     result[text_of(key)] = text_of(value);
   }
   return result;
-}
-
-Value metadata_of(nb::handle metadata) {
-  if (metadata.is_none()) return {};
-  if (!PyDict_Check(metadata.ptr())) {
-    fail(ErrorCode::invalid, "metadata is a {}, and must be a dict", name_of_type(metadata.type()));
-  }
-  return Walker({.purpose = Purpose::disk}).walk(metadata);
 }
 
 }  // namespace understudy::python

@@ -32,7 +32,10 @@ Timeout timeout_of(std::optional<double> seconds);
 /// None, or text to text.
 FileMetadata file_metadata_of(nb::handle metadata);
 
-/// None, or JSON-like objects.
+/// None, an int, or a Keep.
+std::optional<Keep> keep_of(nb::handle keep);
+
+/// None, or a dict of what JSON can say, with numbers of NumPy's and torch's.
 Value metadata_of(nb::handle metadata);
 
 }  // namespace understudy::python

@@ -90,6 +90,7 @@ nb::dict metrics(const PyTicket& ticket) {
   d["faults_nbytes"] = m.faults_nbytes;
   d["writer"] = m.writer;
   d["newer_step"] = m.newer_step;
+  d["unremoved"] = m.unremoved;
   return d;
 }
 

@@ -1,0 +1,27 @@
+#include "checkpointer/options.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "store/retention.h"
+
+namespace understudy {
+
+CheckpointerOptions checked(CheckpointerOptions options) {
+  if (options.keep) store::require_valid(*options.keep);
+  if (options.survive) {
+    fail(ErrorCode::unsupported, "survive is not in this version: images end with the process");
+  }
+  return options;
+}
+
+StagerOptions stager_options(const CheckpointerOptions& o) {
+  return {.images = o.images,
+          .memory = o.memory,
+          .capture = o.capture,
+          .when_busy = o.when_busy,
+          .huge_pages = o.huge_pages,
+          .threads = o.threads};
+}
+
+}  // namespace understudy
