@@ -21,6 +21,7 @@ from suite.roofs import Roofs
 
 _BUILD = Path(__file__).resolve().parent.parent / "build"
 _SAVE_LARGE = "save, durable, large tensors"
+_FIRST = "save, loop stopped by the first"
 _TARGETS = [
     Target("stage large tensors, steady", stage.OURS, stage.PEER, 1.3),
     Target("stage large tensors, steady", stage.OURS, stage.ROOF, 0.95),
@@ -34,6 +35,9 @@ _TARGETS = [
     Target("stage large tensors, loop stopped", stage.OVERLAPPED, stage.PEER, 3.5),
     Target("stage large tensors, loop stopped", stage.OVERLAPPED_HUGE, stage.PEER, 50.0),
     Target("training, time added by a checkpoint", training.OURS, training.DCP, 4.0),
+    # The first stops the loop no longer than three times a later one.
+    Target(_FIRST, save.OURS_FIRST, save.OURS_LATER, 1 / 3),
+    Target(_FIRST, save.OURS_FIRST_PREWARMED, save.OURS_LATER, 1 / 3),
     Target(_SAVE_LARGE, save.OURS_STEP, save.ROOF, 0.9),
     Target(_SAVE_LARGE, save.OURS_FILE, save.ROOF, 0.9),
     Target(_SAVE_LARGE, save.OURS_STEP, save.TORCH, 3.0),
@@ -94,6 +98,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
     show(drop_in.bench_drop_in("large tensors", state, roofs, repetitions))
     show([save.bench_save("large tensors", state, folder, roofs, repetitions, each_writer=True)])
     show([save.bench_blocked(state, folder, roofs, repetitions)])
+    show([save.bench_first(state, folder, roofs, few)])
     show([beside.bench_beside(state, folder, repetitions)])
     show(restore.bench_restore("", state, folder / "large", roofs, repetitions))
     del state

@@ -29,6 +29,10 @@ ROOF_HASHED = "the same, XXH3 on the way"
 OURS_BLOCKED = "Checkpointer.save"
 OURS_OVERLAPPED = "Checkpointer.save, overlapped"
 DCP_BLOCKED = "dcp.async_save, stager kept"
+OURS_FIRST = "Checkpointer.save, first"
+OURS_FIRST_PREWARMED = "Checkpointer.save, first, prewarmed"
+OURS_LATER = "Checkpointer.save, later"
+DCP_FIRST = "dcp.async_save, first"
 WRITERS = ("io_uring", "threads", "buffered")
 
 
@@ -189,3 +193,52 @@ def bench_blocked(state: State, folder: Path, roofs: Roofs, repetitions: int) ->
     ]
     figures.append(Figure(DCP_BLOCKED, times[-1], "peer"))
     return Workload("save, loop stopped", nbytes, roofs.copy(nbytes, repetitions) + figures)
+
+
+def bench_first(state: State, folder: Path, roofs: Roofs, repetitions: int) -> Workload:
+    """How long the first save of a run keeps the loop, whose memory is made for it; and a later
+    one. Everybody is new each time."""
+    captures: set[str] = set()
+
+    def ours(*, is_prewarmed: bool, is_later: bool = False) -> float:
+        path = folder / "first-steps"
+        with understudy.Checkpointer(path, images=1) as checkpointer:
+            if is_prewarmed:
+                checkpointer.prewarm(state).wait()
+            if is_later:
+                checkpointer.save(1, state).wait()
+            with timed() as watch:
+                ticket = checkpointer.save(2, state)
+            ticket.wait()
+            if not is_later:
+                captures.add(ticket.capture)
+        shutil.rmtree(path)
+        return watch.seconds
+
+    def peer() -> float:
+        path = folder / "first-dcp"
+        stager = DefaultStager(StagingOptions(False, False, False, False))
+        with timed() as watch:
+            future = dcp.async_save(state, checkpoint_id=path, async_stager=stager, no_dist=True)
+        assert isinstance(future, Future)
+        future.result()
+        stager.close()
+        shutil.rmtree(path)
+        return watch.seconds
+
+    entries = {
+        OURS_FIRST: functools.partial(ours, is_prewarmed=False),
+        OURS_FIRST_PREWARMED: functools.partial(ours, is_prewarmed=True),
+        OURS_LATER: functools.partial(ours, is_prewarmed=False, is_later=True),
+        DCP_FIRST: peer,
+    }
+    times = interleave(list(entries.values()), repetitions)
+    nbytes = nbytes_of(state)
+    figures = [
+        Figure(name, seconds, "peer" if name == DCP_FIRST else "ours")
+        for name, seconds in zip(entries, times, strict=True)
+    ]
+    workload = Workload("save, loop stopped by the first", nbytes)
+    workload.figures = roofs.touch(nbytes, repetitions) + figures
+    workload.notes.append(f"the first were captured {' or '.join(sorted(captures))}")
+    return workload

@@ -29,6 +29,12 @@ class Image {
     region_.prepare(workers, on_pages);
   }
   bool prepare_piece(std::uint64_t& cursor) { return region_.prepare_piece(cursor); }
+  void touch(std::uint64_t begin, std::uint64_t nbytes) { region_.touch(begin, nbytes); }
+  void touch_ahead(std::uint64_t begin, std::uint64_t nbytes) {
+    region_.touch_ahead(begin, nbytes);
+  }
+  /// `prepare` pins it; who writes to it before finds pages, but not these.
+  bool is_to_be_pinned() const noexcept { return region_.context() != nullptr; }
   bool is_prepared() const noexcept { return region_.is_prepared(); }
 
   /// For example "pageable, huge pages".

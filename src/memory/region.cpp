@@ -40,12 +40,35 @@ std::uint64_t Region::pieces() const noexcept {
   return (nbytes() + kPieceNbytes - 1) / kPieceNbytes;
 }
 
+std::uint64_t Region::begin_of(std::uint64_t piece) const noexcept {
+  return piece * kPieceNbytes;
+}
+
+std::uint64_t Region::nbytes_of(std::uint64_t piece) const noexcept {
+  return std::min(kPieceNbytes, nbytes() - begin_of(piece));
+}
+
+void Region::touch(std::uint64_t begin, std::uint64_t nbytes) {
+  std::visit([&](auto& m) { m.touch(begin, nbytes); }, mapping_);
+}
+
 void Region::touch_piece(std::uint64_t piece) {
   if (is_touched_[piece].load(std::memory_order_acquire)) return;
-  const auto begin = piece * kPieceNbytes;
-  const auto length = std::min(kPieceNbytes, nbytes() - begin);
-  std::visit([&](auto& m) { m.touch(begin, length); }, mapping_);
+  touch(begin_of(piece), nbytes_of(piece));
   is_touched_[piece].store(true, std::memory_order_release);
+}
+
+void Region::touch_ahead(std::uint64_t begin, std::uint64_t nbytes) {
+  const auto last = (begin + nbytes + kPieceNbytes - 1) / kPieceNbytes;
+  for (auto piece = begin / kPieceNbytes; piece < last; ++piece) {
+    if (is_touched_[piece].exchange(true, std::memory_order_acq_rel)) continue;
+    try {
+      touch(begin_of(piece), nbytes_of(piece));
+    } catch (...) {
+      is_touched_[piece].store(false, std::memory_order_release);
+      throw;
+    }
+  }
 }
 
 void Region::pin() {
@@ -70,8 +93,8 @@ void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers,
   workers.run(pieces.size(), [&](std::uint64_t i, int) {
     auto& region = *pieces[i].region;
     region.touch_piece(pieces[i].index);
-    const auto begin = pieces[i].index * kPieceNbytes;
-    if (on_pages) on_pages(begin, std::min(kPieceNbytes, region.nbytes() - begin));
+    const auto piece = pieces[i].index;
+    if (on_pages) on_pages(region.begin_of(piece), region.nbytes_of(piece));
   });
   workers.run(unprepared.size(), [&](std::uint64_t i, int) { unprepared[i]->pin(); });
 }

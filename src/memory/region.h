@@ -54,6 +54,13 @@ class Region {
   bool prepare_piece(std::uint64_t& cursor);
   bool is_prepared() const noexcept { return is_prepared_.load(std::memory_order_acquire); }
 
+  /// Makes just the pages of [begin, begin + nbytes), for who writes there now, before the rest
+  /// is prepared. Throws as `prepare`.
+  void touch(std::uint64_t begin, std::uint64_t nbytes);
+  /// Makes the pages there and around, unless somebody else has or is about to; waits for
+  /// nobody. For memory that is not pinned. Throws as `prepare`.
+  void touch_ahead(std::uint64_t begin, std::uint64_t nbytes);
+
   /// Null when it is not to be pinned.
   const device::CudaContext* context() const noexcept { return context_.get(); }
   /// Of shared memory: which pages it has, and why not better ones.
@@ -65,6 +72,8 @@ class Region {
   using Mapping = std::variant<os::AnonymousMapping, os::SharedMapping>;
 
   std::uint64_t pieces() const noexcept;
+  std::uint64_t begin_of(std::uint64_t piece) const noexcept;
+  std::uint64_t nbytes_of(std::uint64_t piece) const noexcept;
   void touch_piece(std::uint64_t piece);
   void pin();
 

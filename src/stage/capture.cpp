@@ -3,11 +3,11 @@
 // 2. The plan is reused when the structure is the last one's; else a new one
 //    is made. The tree, which holds the scalars, is written anew each time; or, when
 //    the caller knows that nothing else is new (again.h), the scalars in it are.
-// 3. An image is leased, and its pages are made if it is new (where nothing is to be
-//    overlapped, 4 is done in the same pass, out of the cache). Its first bytes, the
-//    header's length, are zeroed: an unfinished image is not a safetensors file.
+// 3. An image is leased. Its first bytes, the header's length, are zeroed: an
+//    unfinished image is not a safetensors file.
 // 4. The data section is filled: by all threads, before the call returns; or what
-//    can be protected behind its back (overlapped.h), and the rest at once.
+//    can be protected behind its back (overlapped.h), and the rest at once. The pages
+//    of a new image are made in the same pass, by whoever fills them.
 // The header is written when the snapshot is written: it holds the checksums.
 #include <algorithm>
 #include <cstring>
@@ -62,6 +62,7 @@ std::exception_ptr failure_of(const stage::Flight& flight, const std::vector<std
   auto code = ErrorCode::invalid;
   if (why == Failure::late) code = ErrorCode::timeout;
   if (why == Failure::lost || why == Failure::refused) code = ErrorCode::io;
+  if (why == Failure::no_space) code = ErrorCode::no_space;
   const auto chunk = flight.failed_chunk();
   const auto name = chunk
                         ? tensor_at(paths, layout, static_cast<std::uint64_t>(chunk->target - data))
@@ -69,7 +70,7 @@ std::exception_ptr failure_of(const stage::Flight& flight, const std::vector<std
   return std::make_exception_ptr(Error(code, stage::describe_failure(why, name)));
 }
 
-// Makes the image's pages and fills them in one pass.
+// Makes the image's pages and fills them, out of the cache.
 void fill_new(memory::Image& image, const format::Layout& layout, const transfer::Plan& plan,
               bool zero_gaps, WorkerPool& workers) {
   const auto first = layout.header_nbytes, last = first + layout.data_nbytes;
@@ -77,6 +78,17 @@ void fill_new(memory::Image& image, const format::Layout& layout, const transfer
     const auto from = std::max(begin, first), to = std::min(begin + nbytes, last);
     if (from < to) plan.fill(from - first, {image.data() + from, to - from}, zero_gaps);
   });
+}
+
+// What nothing was copied to: the rest of the last huge page.
+void finish_pages(memory::Image& image) noexcept {
+  std::uint64_t cursor = 0;
+  try {
+    while (image.prepare_piece(cursor)) {
+    }
+  } catch (const Error&) {
+    // The next capture makes them, or says that there is no memory.
+  }
 }
 
 // What the threads that copy write to.
@@ -135,20 +147,19 @@ std::shared_ptr<Capturing> StagerState::begin(const Order& order, const stage::S
   const auto layout = contents.layout = plan.layout;
   const auto lease = contents.image = pool_.lease(std::move(slot), layout->file_nbytes());
   auto& image = *lease;
-  const bool is_new = !image.is_prepared();
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
   image.layout_id = memory::Image::kUnknownLayout;
   auto* const data = image.data() + layout->header_nbytes;
-  const bool fills_at_once = is_new && !overlapped_.is_wanted();
-  if (fills_at_once) {
-    fill_new(image, *layout, plan.transfer, !is_zeroed, workers_);
-  } else {
-    image.prepare(workers_);
-  }
+  // Pages that are to be pinned are all made first.
+  if (image.is_to_be_pinned()) image.prepare(workers_);
+  auto* const new_image = image.is_prepared() ? nullptr : &image;
+  if (new_image != nullptr) image.touch(0, layout->header_nbytes);
   std::memset(image.data(), 0, format::kPrefixNbytes);
   // Zeros up to the next page boundary, where direct writes end.
   const auto end = layout->file_nbytes();
-  std::memset(image.data() + end, 0, std::min(image.capacity() - end, format::kAlignment));
+  const auto tail_nbytes = std::min(image.capacity() - end, format::kAlignment);
+  if (new_image != nullptr) image.touch(end, tail_nbytes);
+  std::memset(image.data() + end, 0, tail_nbytes);
   auto capturing =
       std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
   const auto finish = [ticket, capturing, on_end = order.on_end](std::exception_ptr failure) {
@@ -156,27 +167,36 @@ std::shared_ptr<Capturing> StagerState::begin(const Order& order, const stage::S
     capturing->end(failure);
     on_end(*capturing, failure);
   };
-  const auto begun = overlapped_.begin(
-      {.plan = plan.transfer,
-       .plan_id = plan.places_id,
-       .data = data,
-       .zero_gaps = !is_zeroed,
-       .image_is_new = is_new,
-       .workers = workers_,
-       .sources = order.sources,
-       .target = std::make_shared<Target>(Target{lease, ticket}),
-       .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
-       .on_end = [ticket, finish, layout, data, paths = plan.paths](const stage::Flight& flight) {
-         {
-           std::lock_guard lock(ticket->mutex);
-           ticket->metrics.faults = flight.faults();
-           ticket->metrics.faults_nbytes = flight.fault_nbytes();
-         }
-         finish(failure_of(flight, *paths, *layout, data));
-       }});
+  const auto begun =
+      overlapped_.begin({.plan = plan.transfer,
+                         .plan_id = plan.places_id,
+                         .data = data,
+                         .zero_gaps = !is_zeroed,
+                         .new_image = new_image,
+                         .workers = workers_,
+                         .sources = order.sources,
+                         .target = std::make_shared<Target>(Target{lease, ticket}),
+                         .progress = order.reports_progress ? &ticket->done_nbytes : nullptr,
+                         .on_end = [ticket, finish, layout, data, new_image,
+                                    paths = plan.paths](const stage::Flight& flight) {
+                           const bool is_whole = flight.failure() == stage::Flight::Failure::none;
+                           if (new_image != nullptr && is_whole) finish_pages(*new_image);
+                           {
+                             std::lock_guard lock(ticket->mutex);
+                             ticket->metrics.faults = flight.faults();
+                             ticket->metrics.faults_nbytes = flight.fault_nbytes();
+                             if (new_image != nullptr)
+                               ticket->metrics.memory = new_image->describe();
+                           }
+                           finish(failure_of(flight, *paths, *layout, data));
+                         }});
   if (begun.must_wait) return nullptr;
-  if (!begun.is_under_way && !fills_at_once) {
-    plan.transfer.fill_all(data, !is_zeroed, workers_);
+  if (!begun.is_under_way) {
+    if (new_image != nullptr) {
+      fill_new(image, *layout, plan.transfer, !is_zeroed, workers_);
+    } else {
+      plan.transfer.fill_all(data, !is_zeroed, workers_);
+    }
   }
   image.layout_id = plan.layout_id;
   {

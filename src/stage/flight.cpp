@@ -48,16 +48,21 @@ bool Flight::copy_next() noexcept {
   return false;
 }
 
+Flight::Failure Flight::copy_bytes(const PageRun& run) const noexcept {
+  if (make_pages && !make_pages(run.target, run.nbytes)) return Failure::no_space;
+  const auto* from = reinterpret_cast<const std::byte*>(run.source);
+  switch (os::copy_fault_proof(run.target, from, run.nbytes)) {
+    case os::CopyResult::done: break;
+    case os::CopyResult::not_mapped: return Failure::unmapped;
+    case os::CopyResult::refused: return Failure::refused;
+  }
+  return Failure::none;
+}
+
 bool Flight::copy(std::size_t index) noexcept {
   auto& chunk = chunks_[index];
   const auto& run = chunk.run;
-  const auto* from = reinterpret_cast<const std::byte*>(run.source);
-  auto why = Failure::none;
-  switch (os::copy_fault_proof(run.target, from, run.nbytes)) {
-    case os::CopyResult::done: break;
-    case os::CopyResult::not_mapped: why = Failure::unmapped; break;
-    case os::CopyResult::refused: why = Failure::refused; break;
-  }
+  auto why = copy_bytes(run);
   // What was read is read before the question is asked, and that before the
   // lifting: system calls are ordered by the kernel's locks, and by this.
   chunk.state.exchange(State::claimed, std::memory_order_seq_cst);

@@ -52,6 +52,7 @@ class Flight {
     late,         ///< nobody copied or served for too long
     lost,         ///< a descriptor is no longer ours
     refused,      ///< this process may not copy in the way it did any more
+    no_space,     ///< there is no memory for the pages that are copied to
   };
 
   /// What it came to. Called once, by the thread that keeps watch, when nothing
@@ -97,6 +98,9 @@ class Flight {
   std::uint64_t nbytes() const noexcept { return nbytes_; }
   int copiers() const noexcept { return copiers_; }
 
+  /// Makes the pages that a chunk is copied to, where there are none yet; false when there is
+  /// no memory. By whoever copies: waits for nobody, and allocates nothing of malloc's.
+  std::function<bool(std::byte* target, std::uint64_t nbytes)> make_pages;
   OnEnd on_end;
   std::shared_ptr<const void> sources;             ///< what keeps them; ends before on_end
   std::shared_ptr<const void> target;              ///< what keeps it; ends with the last thread
@@ -111,6 +115,7 @@ class Flight {
   };
 
   bool claim(Chunk& chunk) noexcept;
+  Failure copy_bytes(const PageRun& run) const noexcept;
   bool copy(std::size_t index) noexcept;
 
   os::WriteProtection& protection_;

@@ -139,8 +139,8 @@ bool Overlapped::is_wanted() const {
 // Where the choice is ours: what overlapping would cost training more than a stop.
 std::string Overlapped::why_blocking_is_better(const Work& work) {
   if (is_wanted()) return {};
-  if (work.image_is_new) return "the image is new: making its pages stops the loop anyway";
-  if (idle_now_ < kIdleCores) {
+  // Making the pages of a new image takes many times as long as copying: never in the call.
+  if (idle_now_ < kIdleCores && work.new_image == nullptr) {
     return fmt::format("{:.1f} of {} cores were idle, and overlapping needs two", idle_now_,
                        idle_.cores());
   }
@@ -159,6 +159,24 @@ std::string Overlapped::why_not() const {
     fail(ErrorCode::unsupported, "capture 'overlapped' is not possible for this state: {}", reason);
   }
   return reason;
+}
+
+// Of a new image: those that are written before the call returns.
+void Overlapped::make_pages_at_once(const Work& work) const {
+  if (work.new_image == nullptr) return;
+  const auto header = static_cast<std::uint64_t>(work.data - work.new_image->data());
+  std::vector<transfer::DataRange> pieces;  // of the image, to be shared out among threads
+  for (const auto& range : selection_.at_once) {
+    const auto end = header + range.begin + range.nbytes;
+    for (auto at = header + range.begin; at < end;) {
+      const auto next = std::min(end, at / kChunkNbytes * kChunkNbytes + kChunkNbytes);
+      pieces.push_back({at, next - at});
+      at = next;
+    }
+  }
+  work.workers.run(pieces.size(), [&](std::uint64_t i, int) {
+    work.new_image->touch(pieces[i].begin, pieces[i].nbytes);
+  });
 }
 
 // Protects the selection for this plan. Where a mapping is not registered (memory
@@ -183,6 +201,7 @@ std::shared_ptr<Flight> Overlapped::protect(PageFence::Turn& turn, const Work& w
     for (const auto& p : selection_.behind) {
       runs.push_back({p.source, work.data + p.target, p.nbytes});
     }
+    make_pages_at_once(work);
     if (auto flight = turn.protect(std::move(runs), copiers_, work.workers)) return flight;
   }
   plan_id_ = 0;
@@ -233,6 +252,16 @@ Overlapped::Begun Overlapped::begin(Work work) {
   if (work.progress != nullptr) {
     work.progress->fetch_add(at_once_nbytes, std::memory_order_relaxed);
   }
+  if (auto* const image = work.new_image) {
+    flight->make_pages = [image](std::byte* target, std::uint64_t nbytes) noexcept {
+      try {
+        image->touch_ahead(static_cast<std::uint64_t>(target - image->data()), nbytes);
+        return true;
+      } catch (const Error&) {
+        return false;
+      }
+    };
+  }
   flight->sources = std::move(work.sources);
   flight->target = std::move(work.target);
   flight->on_end = std::move(work.on_end);
@@ -255,6 +284,8 @@ std::string describe_failure(Flight::Failure failure, const std::string& name) {
       return "somebody closed the descriptor that protects the state before it was captured";
     case Failure::refused:
       return "this process lost the right to process_vm_writev before the state was captured";
+    case Failure::no_space:
+      return fmt::format("there is no memory for a copy of '{}' in a new image", name);
     case Failure::none: break;
   }
   return {};

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "memory/image.h"
 #include "stage/idle_cores.h"
 #include "stage/page_fence.h"
 #include "transfer/plan.h"
@@ -57,7 +58,9 @@ class Overlapped {
     std::uint64_t plan_id;  ///< the same for the same plan; never 0
     std::byte* data;        ///< where the data section goes
     bool zero_gaps;
-    bool image_is_new;  ///< its pages were made for this capture
+    /// The image that `data` lies in, when it has no pages yet; kept by `target`. They are made
+    /// behind the call. Else null.
+    memory::Image* new_image;
     WorkerPool& workers;
     std::shared_ptr<const void> sources, target;
     std::atomic<std::uint64_t>* progress;
@@ -71,9 +74,6 @@ class Overlapped {
     std::uint64_t at_once_nbytes = 0;
   };
 
-  /// It was asked for; else `begin` never overlaps into a new image.
-  bool is_wanted() const;
-
   /// Looks how many cores have been idle since the last time: once a capture.
   void look_at_cores();
   /// Protects, copies at once what must be, and leaves the rest to the fence.
@@ -82,7 +82,9 @@ class Overlapped {
   void wait(double& waited_s);
 
  private:
+  bool is_wanted() const;
   std::string why_blocking_is_better(const Work& work);
+  void make_pages_at_once(const Work& work) const;
   std::string why_not() const;
   std::shared_ptr<Flight> protect(PageFence::Turn& turn, const Work& work, std::string& why);
   std::string describe() const;

@@ -30,8 +30,8 @@ class PlantedProtection {
   /// Before the handler asks for writes that wait.
   std::function<void()> before_serving;
   /// What the calls refuse with, where it is not 0: copies of that many bytes and more, the
-  /// question whether pages stayed protected, the opening of files.
-  std::atomic<int> copy_error{0}, answer_error{0}, open_error{0};
+  /// question whether pages stayed protected, the opening of files, advice about memory.
+  std::atomic<int> copy_error{0}, answer_error{0}, open_error{0}, madvise_error{0};
   std::atomic<std::size_t> copy_error_nbytes{1};
   /// Says that pages stayed protected whatever happened to them.
   std::atomic<bool> says_protected{false};
@@ -95,6 +95,11 @@ class PlantedProtection {
     return os::system_calls().open(path, flags, mode);
   }
 
+  static int madvise(void* address, std::size_t nbytes, int advice) {
+    if (current_->madvise_error != 0) return errno = current_->madvise_error, -1;
+    return os::system_calls().madvise(address, nbytes, advice);
+  }
+
   static int poll(pollfd* fds, nfds_t count, int timeout_ms) {
     if (count == 2 && current_->before_serving) current_->before_serving();
     return os::system_calls().poll(fds, count, timeout_ms);
@@ -107,6 +112,7 @@ class PlantedProtection {
       t.write_own_memory = write_own_memory;
       t.poll = poll;
       t.open = open;
+      t.madvise = madvise;
       return t;
     }();
     return calls;

@@ -44,11 +44,14 @@ std::string choice_for(Stager& stager, const Trainer& trainer) {
   return ticket.capture();
 }
 
-TEST(OverlappedChoiceTest, ANewImageIsFilledBeforeTheCallReturns) {
+// Also where no cores are idle: its pages take many times as long as the copy.
+TEST(OverlappedChoiceTest, ANewImageIsFilledBehindTheCall) {
   SKIP_WITHOUT_USERFAULTFD();
+  const OneCore one;
   Stager stager;
   const Trainer trainer({160 * kMiB, 100, 3 * kMiB + 8});
-  EXPECT_TRUE(choice_for(stager, trainer).starts_with("blocking (the image is new"));
+  const auto choice = choice_for(stager, trainer);
+  EXPECT_TRUE(choice.starts_with("overlapped (")) << choice;
 }
 
 TEST(OverlappedChoiceTest, WhatIsCopiedAsSoonAsProtectedIsCopied) {
