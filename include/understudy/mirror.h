@@ -76,4 +76,9 @@ class Mirror {
   std::shared_ptr<State> state_;
 };
 
+/// A shared buffer of another process, by a descriptor that came from there. It is
+/// mapped, not copied: each sees what the other writes. Takes the descriptor, also
+/// when it throws: Error(invalid) where it has fewer bytes, Error(no_space).
+std::shared_ptr<const Buffer> map_buffer(int fd, std::uint64_t nbytes);
+
 }  // namespace understudy

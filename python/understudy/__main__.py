@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -26,9 +28,28 @@ def candidates() -> Iterator[Path]:
         yield Path(found)
 
 
+def doctor(program: Path, arguments: list[str]) -> int:
+    """What the program says, and what it cannot know: how this Python's torch is asked."""
+    command = [str(program), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    said = done.stdout
+    if done.returncode == 0 and not {"-h", "--help"} & {*arguments}:
+        from understudy._core import _how_tensors_are_known
+
+        how = _how_tensors_are_known()
+        if "--json" in arguments:
+            said = json.dumps({**json.loads(said), "torch_tensors": how}) + "\n"
+        else:
+            said += f"\nwhat a tensor of torch is, is found out {how}\n"
+    print(said, end="")
+    return done.returncode
+
+
 def main() -> int:
     for program in candidates():
         if program.is_file() and os.access(program, os.X_OK):
+            if sys.argv[1:2] == ["doctor"]:
+                return doctor(program, sys.argv[1:])
             os.execv(program, [PROGRAM, *sys.argv[1:]])
     print("understudy: error: the program understudy is not installed", file=sys.stderr)
     return 2

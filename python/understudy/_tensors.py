@@ -20,6 +20,8 @@ _COMPRESSED = {
     torch.sparse_csc: ("ccol_indices", "row_indices"),
     torch.sparse_bsc: ("ccol_indices", "row_indices"),
 }
+# Of the types whose elements share bytes; torch gives them an `element_size` of one byte.
+_ELEMENTS_PER_BYTE = {torch.quint4x2: 2, torch.quint2x4: 4}
 
 
 class Parts:
@@ -28,12 +30,12 @@ class Parts:
     def __init__(
         self,
         stage: Callable[[Any], Any],
-        stage_storage: Callable[[torch.UntypedStorage], tuple[torch.UntypedStorage, int]],
+        stage_storage: Callable[[torch.UntypedStorage], torch.UntypedStorage],
         settle: Callable[[], None],
         place: str,
     ) -> None:
         self.stage = stage
-        self.stage_storage = stage_storage  # the staged storage and the offset in it in bytes
+        self.stage_storage = stage_storage
         self.settle = settle  # fills what has been handed out, for code that may look
         self.place = place
 
@@ -44,7 +46,7 @@ class Parts:
 def stage_tensor(
     x: torch.Tensor,
     stage: Callable[[Any], Any],
-    stage_storage: Callable[[torch.UntypedStorage], tuple[torch.UntypedStorage, int]],
+    stage_storage: Callable[[torch.UntypedStorage], torch.UntypedStorage],
     settle: Callable[[], None],
     place: str,
 ) -> torch.Tensor:
@@ -104,17 +106,18 @@ def _stage_strided(x: torch.Tensor, parts: Parts) -> torch.Tensor:
     needed = 0
     if x.numel() > 0:
         last = sum((n - 1) * stride for n, stride in zip(x.size(), x.stride(), strict=True))
-        needed = int(x.storage_offset() + last + 1) * x.element_size()
+        per_byte = _ELEMENTS_PER_BYTE.get(x.dtype, 1)
+        count = -(-int(x.storage_offset() + last + 1) // per_byte)
+        needed = count * x.element_size()
     if storage.nbytes() < needed:
         reason = f"its storage was resized to {storage.nbytes()} of {needed} bytes"
         _refuse(x, parts.place, reason)
     if needed > 0 and storage.data_ptr() == 0:
         _refuse(x, parts.place, "it has no memory of its own")
-    staged, offset = parts.stage_storage(storage)
+    staged = parts.stage_storage(storage)
     y = _empty_like(x)
-    first = offset // x.element_size() + x.storage_offset()
     with torch._C.DisableTorchFunctionSubclass():
-        return y.set_(staged, first, x.size(), x.stride())
+        return y.set_(staged, x.storage_offset(), x.size(), x.stride())
 
 
 def _empty_like(x: torch.Tensor) -> torch.Tensor:
@@ -152,8 +155,28 @@ def _stage_wrapper(x: Any, parts: Parts) -> torch.Tensor:
     inner = {name: parts.stage(getattr(x, name)) for name in names}
     if not type(x).__module__.startswith("torch."):
         parts.settle()
-    y = type(x).__tensor_unflatten__(inner, context, x.size(), x.stride())
+
+    def make(inner: dict[str, Any]) -> Any:
+        return type(x).__tensor_unflatten__(inner, context, x.size(), x.stride())
+
+    y = make(inner)
+    if y.storage_offset() != 0:
+        # It has no bytes but the offset of a part, by which torch takes it for a tensor that has:
+        # pickling it reads from nowhere. So it is made over parts without one.
+        first = {name: _without_offset(part) for name, part in inner.items()}
+        y = make(first)
+        for name, part in inner.items():
+            if first[name] is not part and getattr(y, name) is first[name]:
+                setattr(y, name, part)
     return cast(torch.Tensor, y.detach() if y.requires_grad else y)
+
+
+def _without_offset(part: Any) -> Any:
+    """For a class that only keeps its parts: the same form, over the beginning of the storage."""
+    if type(part) is not torch.Tensor or part.storage_offset() == 0:
+        return part
+    form = torch.empty(0, dtype=part.dtype)
+    return form.set_(part.untyped_storage(), 0, part.size(), part.stride())
 
 
 def _is_sharded(x: torch.Tensor) -> bool:

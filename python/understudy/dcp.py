@@ -14,6 +14,7 @@ Importing this module imports torch.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -77,6 +78,8 @@ class AsyncStager(staging.AsyncStager):
         self._when_busy = when_busy
         self._threads = threads
         self._future = future
+        self._process = os.getpid()
+        self._here = os.getpid  # at the interpreter's end modules are empty
         self._lock = threading.Lock()
         self._stagers = [self._make_stager()]
         self.waited_s = 0.0  # in all calls together
@@ -106,15 +109,28 @@ class AsyncStager(staging.AsyncStager):
 
     def close(self) -> None:
         """Give the images back; leased ones when their leases end. A later call starts anew."""
+        self._require_home()
         with self._lock:
-            for stager in self._stagers:
+            stagers, self._stagers = self._stagers, []
+            for stager in stagers:
                 stager.close()
-            self._stagers = [self._make_stager()]
 
     def _stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        self._require_home()
         with self._lock, torch.inference_mode(False), torch.no_grad():
             staged: dict[str, Any] = self._free_stager().stage(state_dict, None, None, False)
             return staged
+
+    def _require_home(self) -> None:
+        # Before the lock, which a thread that a forked child does not have may hold for ever.
+        here = self._here()
+        if here != self._process:
+            error = Error(
+                f"a stager belongs to process {self._process} and cannot be used in process "
+                f"{here}, which was forked from it; make a new one there"
+            )
+            error.code = "closed"
+            raise error
 
     def _make_stager(self) -> TensorStager:
         return TensorStager(memory=self._memory, threads=self._threads, lease=True)

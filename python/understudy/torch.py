@@ -92,6 +92,8 @@ class StateDictStager:
     share_memory: copies in shared memory, which ``torch.multiprocessing`` sends without copying.
     pin_memory_min_bytes: smaller copies are not pinned (shared ones lie in segments, which are
         pinned whole).
+    use_non_blocking_copy: with pinned copies, ``stage`` does not wait for those from other devices,
+        as with its own `non_blocking`: synchronise before the result is read.
 
     One call at a time: a second thread waits. The caller sees to it that nobody writes the state
     while a call runs. A call that fails leaves earlier results as they were, and its message says
@@ -101,12 +103,14 @@ class StateDictStager:
     pin_memory: bool
     share_memory: bool
     pin_memory_min_bytes: int
+    use_non_blocking_copy: bool
 
     def __init__(
         self,
         pin_memory: bool = False,
         share_memory: bool = False,
         pin_memory_min_bytes: int = 5,
+        use_non_blocking_copy: bool = False,
     ) -> None:
         torch = importlib.import_module("torch")
         self._no_grad = torch.no_grad
@@ -121,6 +125,7 @@ class StateDictStager:
         self.pin_memory = pin_memory
         self.share_memory = share_memory
         self.pin_memory_min_bytes = pin_memory_min_bytes
+        self.use_non_blocking_copy = use_non_blocking_copy
         self._stager = TensorStager(
             memory="shared" if share_memory else "pageable",
             pin=pin_memory,
@@ -149,6 +154,7 @@ class StateDictStager:
         memo: the dict of a copy that is under way; None begins one.
         non_blocking: as for `stage`.
         """
+        non_blocking = non_blocking or (self.use_non_blocking_copy and self.pin_memory)
         with self._inference_mode(False), self._no_grad():
             return self._stager.stage(x, memo, _nil, non_blocking)
 

@@ -14,8 +14,10 @@ constexpr std::uint64_t kPieceNbytes = 2 * os::kHugePageNbytes;
 
 std::variant<os::AnonymousMapping, os::SharedMapping> map(Sharing sharing, std::uint64_t nbytes) {
   using Mapping = std::variant<os::AnonymousMapping, os::SharedMapping>;
-  if (sharing == Sharing::is_shared) return Mapping(std::in_place_index<1>, nbytes);
-  return Mapping(std::in_place_index<0>, nbytes);
+  if (sharing == Sharing::is_private) return Mapping(std::in_place_index<0>, nbytes);
+  const auto children =
+      sharing == Sharing::is_inherited ? os::Children::the_same : os::Children::nothing;
+  return Mapping(std::in_place_index<1>, nbytes, children);
 }
 
 }  // namespace

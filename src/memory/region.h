@@ -18,7 +18,8 @@
 
 namespace understudy::memory {
 
-enum class Sharing { is_private, is_shared };
+/// Shared: by its descriptor; inherited: with forked children as well.
+enum class Sharing { is_private, is_shared, is_inherited };
 
 class Region;
 

@@ -13,6 +13,7 @@
 #include "os/fresh_memory.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -98,7 +99,7 @@ bool is_unknown(int cause) {
 
 }  // namespace
 
-SharedMapping::SharedMapping(std::uint64_t nbytes) : nbytes_(nbytes) {
+SharedMapping::SharedMapping(std::uint64_t nbytes, Children children) : nbytes_(nbytes) {
   require_memory("an image", nbytes);
   fd_ = calls().memfd_create("understudy-image", MFD_CLOEXEC);
   if (fd_ < 0) {
@@ -118,7 +119,26 @@ SharedMapping::SharedMapping(std::uint64_t nbytes) : nbytes_(nbytes) {
     calls().close(fd_);
     throw;
   }
-  advise(data_, nbytes, MADV_DONTFORK);
+  if (children == Children::nothing) advise(data_, nbytes, MADV_DONTFORK);
+}
+
+SharedMapping::SharedMapping(int fd, std::uint64_t nbytes) : nbytes_(nbytes), fd_(fd) {
+  try {
+    struct stat found {};
+    if (calls().fstat(fd, &found) != 0) {
+      fail(ErrorCode::invalid, "descriptor {} is not of shared memory: {}", fd,
+           std::strerror(errno));
+    }
+    // A shorter one would be a SIGBUS of whoever reads it.
+    const auto there = static_cast<std::uint64_t>(found.st_size);
+    if (nbytes == 0 || there < nbytes) {
+      fail(ErrorCode::invalid, "shared memory of {} bytes has {} bytes", nbytes, there);
+    }
+    data_ = map(nbytes, MAP_SHARED, fd_, "shared memory");
+  } catch (...) {
+    calls().close(fd_);
+    throw;
+  }
 }
 
 SharedMapping::~SharedMapping() {

@@ -12,13 +12,18 @@ namespace understudy::os {
 /// this size begin at a multiple of it.
 inline constexpr std::uint64_t kHugePageNbytes = std::uint64_t{2} << 20;
 
-/// Shared anonymous memory with a descriptor: the ground of an image. The
-/// mapping is not inherited by forked children.
+/// What forked children have of a mapping.
+enum class Children { nothing, the_same };
+
+/// Shared anonymous memory with a descriptor: the ground of an image.
 class SharedMapping {
  public:
   /// Reserves addresses and no pages, but asks whether the machine has that
   /// much. Throws Error(no_space) with how much is missing.
-  explicit SharedMapping(std::uint64_t nbytes);
+  explicit SharedMapping(std::uint64_t nbytes, Children children = Children::nothing);
+  /// Maps what another one has made, for children too. The descriptor is ours from
+  /// now on, also when it throws: Error(invalid), Error(no_space).
+  SharedMapping(int fd, std::uint64_t nbytes);
   ~SharedMapping();
   SharedMapping(const SharedMapping&) = delete;
   SharedMapping& operator=(const SharedMapping&) = delete;

@@ -9,6 +9,7 @@
 #include "base/process.h"
 #include "base/worker_pool.h"
 #include "memory/region.h"
+#include "os/fresh_memory.h"
 #include "os/system.h"
 #include "transfer/copy_bytes.h"
 #include "understudy/tensor.h"
@@ -25,7 +26,8 @@ struct Block {
     buffer.nbytes = nbytes;
     if (nbytes == 0) return;
     if (is_shared || context || nbytes >= kMappedNbytes) {
-      const auto sharing = is_shared ? memory::Sharing::is_shared : memory::Sharing::is_private;
+      // Tensors over it are the caller's, who may use them in a forked child.
+      const auto sharing = is_shared ? memory::Sharing::is_inherited : memory::Sharing::is_private;
       region = std::make_unique<memory::Region>(sharing, nbytes, std::move(context));
       buffer.data = region->data();
       buffer.fd = region->fd();
@@ -190,6 +192,17 @@ void Mirror::clear() {
 std::uint64_t Mirror::nbytes() const {
   std::lock_guard lock(state_->mutex);
   return state_->nbytes;
+}
+
+std::shared_ptr<const Buffer> map_buffer(int fd, std::uint64_t nbytes) {
+  struct Mapped {
+    Mapped(int fd, std::uint64_t nbytes)
+        : mapping(fd, nbytes), buffer{mapping.data(), nbytes, mapping.fd()} {}
+    os::SharedMapping mapping;
+    Buffer buffer;
+  };
+  const auto mapped = std::make_shared<Mapped>(fd, nbytes);
+  return {mapped, &mapped->buffer};
 }
 
 }  // namespace understudy

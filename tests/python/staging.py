@@ -1,5 +1,6 @@
 """The two stagers, ours and the original, and objects for them to copy."""
 
+import faulthandler
 import gc
 import os
 from typing import Any
@@ -46,6 +47,14 @@ def unlike_original(fault: str, raises: Any = None) -> Any:
     options = {"reason": fault, "strict": True} | ({"raises": raises} if raises else {})
     control = pytest.param("original", marks=pytest.mark.xfail(**options))
     return _parameters("ours", "asking", "fallback", control)
+
+
+@pytest.fixture
+def limit():
+    """A test that hangs ends the run, and the traceback names it."""
+    faulthandler.dump_traceback_later(300, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def same_storage(a: torch.Tensor, b: torch.Tensor) -> bool:

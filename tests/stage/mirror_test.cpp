@@ -1,13 +1,17 @@
 #include "understudy/mirror.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <thread>
 #include <vector>
 
 #include "fakes/cuda/use_fake_cuda.h"
+#include "fakes/expect_error.h"
 #include "fakes/faulty_calls.h"
 #include "understudy/error.h"
 
@@ -129,6 +133,45 @@ TEST(Mirror, SharedBuffersCanBeMappedByTheirDescriptor) {
   ASSERT_NE(other, MAP_FAILED);
   EXPECT_STREQ(static_cast<const char*>(other), text);
   munmap(other, 10000);
+}
+
+TEST(Mirror, ABufferIsMappedByWhoGotItsDescriptor) {
+  Mirror mirror({.memory = Memory::shared});
+  const auto buffer = mirror.take(10000);
+  mirror.prepare({{nullptr, buffer->data, 10000}});
+  const auto other = map_buffer(dup(buffer->fd), 10000);
+  EXPECT_NE(other->data, buffer->data);
+  buffer->data[9999] = std::byte{7};
+  EXPECT_EQ(other->data[9999], std::byte{7});
+  other->data[0] = std::byte{8};
+  EXPECT_EQ(buffer->data[0], std::byte{8});
+}
+
+TEST(Mirror, AShortBufferIsRefused) {
+  Mirror mirror({.memory = Memory::shared});
+  const auto buffer = mirror.take(10000);
+  const int fd = dup(buffer->fd);
+  fakes::expect_error(ErrorCode::invalid, "20000 bytes has 10000 bytes",
+                      [&] { map_buffer(fd, 20000); });
+  EXPECT_EQ(fcntl(fd, F_GETFD), -1);  // it was taken
+  fakes::expect_error(ErrorCode::invalid, "0 bytes", [&] { map_buffer(dup(buffer->fd), 0); });
+  fakes::expect_error(ErrorCode::invalid, "descriptor -1", [] { map_buffer(-1, 10); });
+}
+
+// Results are the user's, who may use them in a forked child.
+TEST(Mirror, SharedBuffersAreThereInAForkedChild) {
+  Mirror mirror({.memory = Memory::shared});
+  const auto buffer = mirror.take(10000);
+  mirror.prepare({{nullptr, buffer->data, 10000}});
+  const pid_t child = fork();
+  if (child == 0) {
+    buffer->data[5] = std::byte{9};
+    _exit(0);
+  }
+  int status = 1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(buffer->data[5], std::byte{9});
 }
 
 class EachPinned : public testing::TestWithParam<Memory> {};

@@ -17,4 +17,5 @@ NB_MODULE(_core, m) {
   bind_tensor_stager(m);
   m.def("_use_exchange_api", &use_exchange_api, nb::arg("use"));
   m.def("_use_peek", &use_peek, nb::arg("use"));
+  m.def("_how_tensors_are_known", &how_tensors_are_known);
 }

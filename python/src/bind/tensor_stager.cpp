@@ -1,9 +1,9 @@
 // What stands behind understudy.torch.StateDictStager and
 // understudy.dcp.AsyncStager: deep copies with staged tensors.
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 
-#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -58,9 +58,11 @@ class TensorStager {
  public:
   TensorStager(Memory memory, std::optional<int> threads, Reuse reuse, bool pin,
                std::uint64_t pin_min_nbytes)
-      : mirror_(make_mirror(memory, threads.value_or(0), pin, pin_min_nbytes)),
-        storages_(mirror_, memory == Memory::shared, reuse,
-                  pin && memory == Memory::shared ? std::optional(pin_min_nbytes) : std::nullopt) {}
+      : mirror_(std::make_shared<Mirror>(MirrorOptions{.memory = memory,
+                                                       .pin = pin,
+                                                       .pin_min_nbytes = pin_min_nbytes,
+                                                       .threads = threads.value_or(0)})),
+        storages_(mirror_, memory == Memory::shared, reuse) {}
 
   nb::object stage(nb::handle x, nb::handle memo, nb::handle nil, bool non_blocking) {
     const Entry entry;
@@ -89,6 +91,7 @@ class TensorStager {
   }
 
   bool is_leased() {
+    require_home();
     const CallLock::Hold hold(lock_);
     return storages_.is_leased();
   }
@@ -107,18 +110,6 @@ class TensorStager {
   std::uint64_t nbytes() const { return mirror_->nbytes(); }
 
  private:
-  // torch maps shared buffers once more, and that mapping is the one to pin: by
-  // the table of storages, and not by the mirror.
-  static std::shared_ptr<Mirror> make_mirror(Memory memory, int threads, bool pin,
-                                             std::uint64_t pin_min_nbytes) {
-    constexpr auto kNone = std::numeric_limits<std::uint64_t>::max();
-    return std::make_shared<Mirror>(
-        MirrorOptions{.memory = memory,
-                      .pin = pin,
-                      .pin_min_nbytes = memory == Memory::shared ? kNone : pin_min_nbytes,
-                      .threads = threads});
-  }
-
   // Copying nothing throws in a forked child.
   void require_home() const { mirror_->copy({}); }
 
@@ -131,6 +122,31 @@ class TensorStager {
 }  // namespace
 
 void bind_tensor_stager(nb::module_& m) {
+  nb::class_<SharedSegment>(m, "SharedSegment", nb::is_weak_referenceable(),
+                            "Memory that processes share, with torch storages in it. Private.")
+      .def_static(
+          "map", [](int fd, std::uint64_t nbytes) { return make_segment(map_buffer(fd, nbytes)); },
+          nb::arg("fd"), nb::arg("nbytes"))
+      .def_static(
+          "at",
+          [](std::uintptr_t address) { return segment_at(reinterpret_cast<std::byte*>(address)); },
+          nb::arg("address"))
+      .def(
+          "storage",
+          [](const std::shared_ptr<SharedSegment>& self, std::uint64_t offset,
+             std::uint64_t nbytes) {
+            if (offset > self->nbytes() || nbytes > self->nbytes() - offset) {
+              fail(ErrorCode::invalid, "bytes [{}, {} + {}) lie outside of {} bytes", offset,
+                   offset, nbytes, self->nbytes());
+            }
+            return storage_in_segment(*torch_or_import(), self->data() + offset, nbytes, self);
+          },
+          nb::arg("offset"), nb::arg("nbytes"))
+      .def_prop_ro(
+          "data_ptr",
+          [](const SharedSegment& self) { return reinterpret_cast<std::uintptr_t>(self.data()); })
+      .def_prop_ro("fd", &SharedSegment::fd)
+      .def_prop_ro("nbytes", &SharedSegment::nbytes);
   nb::class_<TensorStager>(m, "TensorStager", nb::is_weak_referenceable(),
                            "Deep copies of objects with their tensors' storages staged. Private.")
       .def(

@@ -146,6 +146,17 @@ nb::object DeepCopier::node(PyObject* x, const Path& path) {
   const auto rule = rule_of(type);
   if (is_atomic(rule) && !memo_.is_shared()) return nb::borrow(x);
   if (auto copy = remembered(x); copy.is_valid()) return copy;
+  try {
+    return made_anew(x, path);
+  } catch (nb::python_error& error) {
+    tell_place(error, x, path);
+    throw;
+  }
+}
+
+nb::object DeepCopier::made_anew(PyObject* x, const Path& path) {
+  auto* type = Py_TYPE(x);
+  const auto rule = rule_of(type);
   switch (rule) {
     case Rule::torch_tensor:
     case Rule::torch_parameter: return tensor(x, path);
@@ -162,6 +173,29 @@ nb::object DeepCopier::node(PyObject* x, const Path& path) {
   if (type == method_type()) return method(x, path);
   if (PyType_Check(x)) return nb::borrow(x);
   return by_protocol(x, path);
+}
+
+// The innermost object tells. The same class of error, with the place in its
+// message, for those that Python raises with a text alone; a note for others.
+// Ours have it already, and where too much is nested it would be too long.
+void DeepCopier::tell_place(nb::python_error& error, PyObject* x, const Path& path) {
+  const auto value = error.value();
+  if (value.is(told_) || !error.matches(PyExc_Exception) || error.matches(error_type()) ||
+      error.matches(PyExc_RecursionError) || error.matches(PyExc_MemoryError)) {
+    return;
+  }
+  told_ = nb::borrow(value);
+  const auto what = fmt::format("{}, {}", name_of_type(nb::handle(x).type()), path.place());
+  const nb::object args = value.attr("args");
+  const auto is_of = [&](PyObject* type) { return value.type().is(type); };
+  const bool is_plain = is_of(PyExc_TypeError) || is_of(PyExc_RuntimeError) ||
+                        is_of(PyExc_ValueError) || is_of(PyExc_AttributeError);
+  if (is_plain && nb::len(args) == 1 && PyUnicode_Check(nb::object(args[0]).ptr()) != 0) {
+    const auto text = fmt::format("{} ({})", text_of(args[0]), what);
+    value.attr("args") = nb::make_tuple(nb::str(text.data(), text.size()));
+  } else {
+    add_note(error, fmt::format("raised by the {}", what));
+  }
 }
 
 // The same place one container deeper.
@@ -271,13 +305,7 @@ nb::object DeepCopier::by_protocol(PyObject* x, const Path& path) {
   nb::object y;
   if (const auto copier = optional_attribute(object, "__deepcopy__"); !copier.is_none()) {
     if (!is_harmless_copier(copier)) settle();
-    try {
-      y = copier(memo_.dict());
-    } catch (nb::python_error& error) {
-      add_note(error, fmt::format("raised by __deepcopy__ of the {} {}",
-                                  name_of_type(object.type()), path.place()));
-      throw;
-    }
+    y = copier(memo_.dict());
     is_same = y.is(object);
   } else {
     y = reduced(x, deeper, is_same);

@@ -25,6 +25,8 @@ class DeepCopier {
 
  private:
   nb::object node(PyObject* x, const Path& path);
+  nb::object made_anew(PyObject* x, const Path& path);
+  void tell_place(nb::python_error& error, PyObject* x, const Path& path);
   nb::object remembered(PyObject* x);
 
   nb::object list(PyObject* x, const Path& path);
@@ -56,6 +58,7 @@ class DeepCopier {
   StagedStorages& storages_;
   const Torch& torch_;
   Memo memo_;
+  nb::object told_;  // the error whose place has been told
   const bool non_blocking_;
 };
 

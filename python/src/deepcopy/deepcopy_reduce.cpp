@@ -22,23 +22,6 @@ const Copyreg& copyreg() {
   return *known;
 }
 
-// The same class of error, with the place in its message, for those that
-// Python raises with a text alone.
-[[noreturn]] void raise_with_place(nb::python_error& error, nb::handle x, const Path& path) {
-  const auto value = error.value();
-  const nb::object args = value.attr("args");
-  const bool is_plain = value.type().is(PyExc_TypeError) || value.type().is(PyExc_RuntimeError) ||
-                        value.type().is(PyExc_ValueError);
-  if (is_plain && nb::len(args) == 1 && PyUnicode_Check(nb::object(args[0]).ptr()) != 0) {
-    const auto text =
-        fmt::format("{} ({}, {})", text_of(args[0]), name_of_type(x.type()), path.place());
-    value.attr("args") = nb::make_tuple(nb::str(text.data(), text.size()));
-  } else {
-    add_note(error, fmt::format("raised by the {} {}", name_of_type(x.type()), path.place()));
-  }
-  throw error;
-}
-
 nb::object reduce(nb::handle x) {
   auto* reductor =
       PyDict_GetItemWithError(copyreg().table.ptr(), reinterpret_cast<PyObject*>(x.type().ptr()));
@@ -112,13 +95,8 @@ nb::handle dispatch_table() {
 }
 
 nb::object DeepCopier::reduced(PyObject* x, const Path& path, bool& is_same) {
-  nb::object parts;
   if (has_own_reduce(x)) settle();
-  try {
-    parts = reduce(x);
-  } catch (nb::python_error& error) {
-    raise_with_place(error, x, path);
-  }
+  const auto parts = reduce(x);
   if (PyUnicode_Check(parts.ptr()) != 0) {
     is_same = true;
     return nb::borrow(x);

@@ -27,10 +27,8 @@ nb::object DeepCopier::unusual_tensor(PyObject* x, const Path& path) {
   const Path here = below(x, path);
   const Path part{&here, nullptr, -1, nullptr, path.depth + 1};
   const auto stage = nb::cpp_function([&](nb::handle o) { return node(o.ptr(), part); });
-  const auto stage_storage = nb::cpp_function([&](nb::handle storage) -> nb::object {
-    const auto [staged, offset] = storages_.stage_storage(storage);
-    return nb::make_tuple(staged, offset);
-  });
+  const auto stage_storage =
+      nb::cpp_function([&](nb::handle storage) { return storages_.stage_storage(storage); });
   const auto settle_all = nb::cpp_function([&] { settle(); });
   const auto text = path.place();
   const nb::str place(text.data(), text.size());

@@ -6,15 +6,6 @@
 namespace understudy::python {
 namespace {
 
-// Shared storages from this size on have a memory file of their own; smaller
-// ones share segments, so that twelve thousand tensors do not take twelve
-// thousand descriptors. A state of 64 GiB takes some two thousand at most.
-constexpr std::uint64_t kOwnSegmentNbytes = std::uint64_t{32} << 20;
-// Segments double with what there is, so that at most half of the last one is
-// wasted and a small state takes little.
-constexpr std::uint64_t kMinSegmentNbytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kMaxSegmentNbytes = std::uint64_t{64} << 20;
-constexpr std::uint64_t kAlignment = 64;
 // More views of one storage than this are looked through for old ones.
 constexpr std::size_t kManyViews = 16;
 // Tensors to think ahead: about as far as memory is away.
@@ -26,16 +17,9 @@ nb::object alias_of(const nb::object& tensor) {
   return get_attribute(tensor.ptr(), name);
 }
 
-std::uint64_t number(nb::handle method, PyObject* self) {
-  const auto value = PyLong_AsUnsignedLongLong(call_method(method, self).ptr());
-  throw_if(PyErr_Occurred() != nullptr);
-  return value;
-}
-
 }  // namespace
 
-StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse,
-                               std::optional<std::uint64_t> pin_min_nbytes)
+StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse)
     : torch_(*torch_or_import()),
       peek_(torch_.peek),
       storage_type_(torch_.module.attr("UntypedStorage")),
@@ -46,7 +30,6 @@ StagedStorages::StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, R
       mirror_(std::move(mirror)),
       is_shared_(is_shared),
       reuse_(reuse),
-      pin_min_nbytes_(pin_min_nbytes),
       self_(std::make_shared<StagedStorages*>(this)) {
   forget_ = nb::cpp_function([self = self_](nb::handle weak) {
     if (*self != nullptr) (*self)->forget(weak.ptr());
@@ -65,8 +48,7 @@ void StagedStorages::forget(PyObject* weak) {
   // Dropping what it holds may run finalizers, which may come here again.
   auto gone = table_.extract(source->second);
   sources_.erase(source);
-  auto& home = gone.mapped().home;
-  if (home && home->pin && home.use_count() == 1) retired_.push_back(std::move(home));
+  copies_.erase(gone.mapped().home.address);
 }
 
 // What it says of entries and views no longer holds.
@@ -80,22 +62,27 @@ void StagedStorages::clear() {
   undo_.clear();
   forget_order();
   segment_.reset();
-  retired_.clear();
+  copies_.clear();
   std::unordered_map<PyObject*, Staged> gone;
   gone.swap(table_);
   sources_.clear();
 }
 
+// Where it could not be looked for when this was made.
+void StagedStorages::begin_to_peek() {
+  peek_ = torch_.peek;
+  for (auto& [source, staged] : table_) staged.id = peek_->storage_in(source);
+}
+
 void StagedStorages::begin() {
-  unpin_retired();
+  if (!peek_ && torch_.peek) begin_to_peek();
   ++call_;
   expected_.swap(met_);
   met_.clear();
   next_ = 0;
   segment_.reset();
-  segments_nbytes_ = 0;
+  shared_nbytes_ = 0;
   if (reuse_ == Reuse::lease) lease_ = std::make_shared<char>();
-  shared_leases_.clear();
 }
 
 StagedStorages::Staged StagedStorages::make(nb::handle storage) {
@@ -111,48 +98,6 @@ StagedStorages::Staged StagedStorages::make(nb::handle storage) {
   return staged;
 }
 
-void StagedStorages::place(Staged& staged) {
-  const auto nbytes = staged.nbytes;
-  if (!is_shared_ || nbytes == 0 || nbytes >= kOwnSegmentNbytes) {
-    staged.home = std::make_shared<Home>(mirror_->take(nbytes));
-    staged.offset = 0;
-    return import(*staged.home);
-  }
-  // Segments of an earlier call are not added to: what lives long would keep
-  // what is made anew at each call.
-  if (!segment_ || segment_used_ + nbytes > segment_->buffer->nbytes) {
-    const auto size = std::clamp(segments_nbytes_, kMinSegmentNbytes, kMaxSegmentNbytes);
-    segment_ = std::make_shared<Home>(mirror_->take(std::max(size, nbytes)));
-    segments_nbytes_ += segment_->buffer->nbytes;
-    segment_used_ = 0;
-    import(*segment_);
-  }
-  staged.home = segment_;
-  staged.offset = segment_used_;
-  segment_used_ += (nbytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-void StagedStorages::import(Home& home) {
-  const auto& buffer = *home.buffer;
-  if (buffer.nbytes == 0) {
-    home.storage = is_shared_ ? storage_type_.attr("_new_shared")(0, nb::arg("device") = "cpu")
-                              : storage_type_(0, nb::arg("device") = "cpu");
-  } else if (buffer.fd >= 0) {
-    home.storage = storage_type_.attr("_new_shared_fd_cpu")(buffer.fd, buffer.nbytes);
-    home.torch_address = number(data_ptr_of_, home.storage.ptr());
-    home.looked = call_;
-  } else {
-    struct Owned {
-      std::shared_ptr<const Buffer> buffer;
-      std::shared_ptr<void> lease;
-    };
-    const auto flat = torch_over(torch_, buffer.data, {dlpack::kUInt, 8, 1},
-                                 {static_cast<std::int64_t>(buffer.nbytes)}, {1},
-                                 std::make_shared<Owned>(Owned{home.buffer, lease_}));
-    home.storage = call_method(torch_.untyped_storage, flat.ptr());
-  }
-}
-
 StagedStorages::Staged& StagedStorages::entry_of(nb::handle storage) {
   auto found = table_.find(storage.ptr());
   if (found == table_.end()) {
@@ -163,19 +108,17 @@ StagedStorages::Staged& StagedStorages::entry_of(nb::handle storage) {
   return found->second;
 }
 
-// `is_same`: a tensor over it lies where it lay, so the storage does, too.
+// `is_same`: its bytes are known to lie where they lay.
 void StagedStorages::ask(Staged& staged, bool is_same) {
   if (staged.call == call_) return;
   if (staged.made != call_) refresh(staged, is_same);
   staged.call = call_;
   if (staged.nbytes == 0) return;
-  pending_.push_back({{staged.from, staged.to(), staged.nbytes},
+  pending_.push_back({{staged.from, staged.home.address, staged.nbytes},
                       nb::borrow(staged.source),
-                      staged.is_host,
+                      &staged,
                       staged.made == call_,
-                      staged.home,
-                      staged.is_host ? nb::object() : staged.home->storage,
-                      staged.offset});
+                      staged.home.memory});
 }
 
 std::uint64_t StagedStorages::nbytes_of(const Staged& staged) const {
@@ -186,6 +129,7 @@ void StagedStorages::refresh(Staged& staged, bool is_same) {
   const bool is_other = peek_ && peek_->storage_in(staged.source) != staged.id;
   if (is_other || nbytes_of(staged) != staged.nbytes) {
     // Resized, or exchanged: the old result stays what it is.
+    copies_.erase(staged.home.address);
     auto anew = make(staged.source);
     sources_.erase(staged.weak.ptr());
     sources_[anew.weak.ptr()] = staged.source;
@@ -197,38 +141,16 @@ void StagedStorages::refresh(Staged& staged, bool is_same) {
     const auto* from = reinterpret_cast<const std::byte*>(number(data_ptr_of_, staged.source));
     if (from != staged.from) {
       staged.views.clear();
+      staged.looked = 0;
       forget_order();
     }
     staged.from = from;
   }
-  if (find(*staged.home, staged.nbytes)) return;
+  if (find(staged.home, staged.nbytes)) return;
   staged.views.clear();
   forget_order();
+  copies_.erase(staged.home.address);
   place(staged);
-}
-
-// Somebody may have moved the storage of a result into other memory, as sending
-// it to another process can do. It is written where it is now. False when it
-// has become too small for that.
-bool StagedStorages::find(Home& home, std::uint64_t nbytes) {
-  if (!home.storage.is_valid()) {
-    import(home);
-  } else if (home.is_shared() && home.looked != call_) {
-    home.looked = call_;
-    const auto now = number(data_ptr_of_, home.storage.ptr());
-    if (now != home.torch_address) {
-      // All who lie in it go on there.
-      home.address = reinterpret_cast<std::byte*>(now);
-      home.torch_address = now;
-      home.pin.reset();
-    }
-  } else if (home.buffer && !home.is_shared() && home.buffer.use_count() == 1) {
-    home.buffer.reset();
-  }
-  if (home.buffer) return true;
-  if (number(nbytes_of_, home.storage.ptr()) != nbytes) return false;
-  home.address = reinterpret_cast<std::byte*>(number(data_ptr_of_, home.storage.ptr()));
-  return true;
 }
 
 // Each tensor lies in a dozen places, and the last call's copies have driven
@@ -242,7 +164,6 @@ void StagedStorages::fetch_later() const {
   Peek::fetch(later.result_handle, Peek::kTensorNbytes);
   Peek::fetch(later.staged->views.data() + later.view, sizeof(View));
   Peek::fetch(later.staged->source, Peek::kObjectNbytes);
-  Peek::fetch(later.staged->home.get(), sizeof(Home));
 }
 
 // A neighbour in the last call is the neighbour in this one, as a rule. The same
@@ -256,14 +177,6 @@ StagedStorages::Expected* StagedStorages::seen_again(PyObject* x) {
   return peek_->data(e.staged->id) == e.staged->from ? &e : nullptr;
 }
 
-// Without Peek: the same object over the same bytes.
-StagedStorages::Expected* StagedStorages::expectation(PyObject* x, const dlpack::Tensor& lent) {
-  if (next_ >= expected_.size()) return nullptr;
-  auto& e = expected_[next_];
-  if (e.tensor != x || e.view >= e.staged->views.size()) return nullptr;
-  return e.staged->views[e.view].fits(lent, x) ? &e : nullptr;
-}
-
 std::optional<StagedStorages::Expected> StagedStorages::met_anew(PyObject* x) {
   dlpack::Tensor lent;
   if (torch_.api == nullptr || torch_.api->lend_from_object(x, &lent) != 0) {
@@ -271,19 +184,15 @@ std::optional<StagedStorages::Expected> StagedStorages::met_anew(PyObject* x) {
     return {};
   }
   if (lent.data == nullptr || has_lazy_bit(torch_, x, lent.dtype)) return {};
-  Expected met{x};
-  if (const auto* e = expectation(x, lent)) {
-    met = *e;
-  } else {
-    const auto storage = call_method(torch_.untyped_storage, x);
-    met.staged = &entry_of(storage);
-  }
+  // Whose bytes these are, torch says: an address may have come to be another's.
+  Expected met;
+  const auto storage = call_method(torch_.untyped_storage, x);
+  met.staged = &entry_of(storage);
+  ask(*met.staged, false);
   auto& views = met.staged->views;
   const auto fits = [&](const View& v) { return v.fits(lent, x); };
   met.view =
       static_cast<std::size_t>(std::find_if(views.begin(), views.end(), fits) - views.begin());
-  ask(*met.staged, met.view < views.size());
-  // It may have been placed anew.
   if (met.view >= views.size()) {
     make_view(*met.staged, x, lent);
     met.view = views.size() - 1;
@@ -355,16 +264,15 @@ void StagedStorages::make_view(Staged& staged, PyObject* x, const dlpack::Tensor
   view.dtype = dtype_object(x);
   const auto item = std::uint64_t{lent.dtype.bits} * lent.dtype.lanes / 8;
   const auto offset = static_cast<std::uint64_t>(view.data - staged.from);
-  view.tensor =
-      torch_view_of(torch_, staged.home->storage, view.dtype, (staged.offset + offset) / item,
-                    view.geometry.shape(), view.geometry.strides());
+  view.tensor = torch_view_of(torch_, staged.home.storage, view.dtype, offset / item,
+                              view.geometry.shape(), view.geometry.strides());
   staged.views.push_back(std::move(view));
 }
 
-std::pair<nb::object, std::uint64_t> StagedStorages::stage_storage(nb::handle storage) {
+nb::object StagedStorages::stage_storage(nb::handle storage) {
   auto& staged = entry_of(storage);
   ask(staged, false);
-  return {staged.home->storage, staged.offset};
+  return staged.home.storage;
 }
 
 }  // namespace understudy::python

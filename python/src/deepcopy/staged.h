@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <unordered_map>
 #include <vector>
 
+#include "deepcopy/shared_segment.h"
 #include "frameworks/frameworks.h"
 #include "understudy/mirror.h"
 
@@ -26,9 +28,7 @@ enum class Reuse {
 /// tensors that `stage` returned hold what their buffers held.
 class StagedStorages {
  public:
-  /// With `pin_min_nbytes` shared storages of at least that are page-locked.
-  StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse,
-                 std::optional<std::uint64_t> pin_min_nbytes = {});
+  StagedStorages(std::shared_ptr<Mirror> mirror, bool is_shared, Reuse reuse);
   ~StagedStorages();
   StagedStorages(const StagedStorages&) = delete;
   StagedStorages& operator=(const StagedStorages&) = delete;
@@ -39,8 +39,8 @@ class StagedStorages {
   /// dtype, shape, strides and offset. Null for what the exchange table does
   /// not describe (see _tensors.py). Throws Error(no_space).
   nb::object stage(PyObject* x);
-  /// The staged storage of an UntypedStorage, and where in it the bytes begin.
-  std::pair<nb::object, std::uint64_t> stage_storage(nb::handle storage);
+  /// The staged storage of an UntypedStorage.
+  nb::object stage_storage(nb::handle storage);
   /// Copies what has been asked for since the last time. `may_fail`: more of
   /// this call follows, which may fail, and what it overwrites is kept.
   void flush(bool non_blocking, bool may_fail);
@@ -62,10 +62,10 @@ class StagedStorages {
   struct Undo;
   struct Expected;
 
+  void begin_to_peek();
   Staged& entry_of(nb::handle storage);
   void fetch_later() const;
   Expected* seen_again(PyObject* x);
-  Expected* expectation(PyObject* x, const dlpack::Tensor& lent);
   std::optional<Expected> met_anew(PyObject* x);
   std::uint64_t nbytes_of(const Staged& staged) const;
   nb::object result_of(View& view) const;
@@ -76,40 +76,37 @@ class StagedStorages {
   void forget(PyObject* weak);
   void forget_order();
   void place(Staged& staged);
-  void import(Home& home);
+  void import(Home& home, std::uint64_t nbytes);
   bool find(Home& home, std::uint64_t nbytes);
+  bool is_in_copies(const std::byte* data, std::uint64_t nbytes) const;
   void make_view(Staged& staged, PyObject* x, const dlpack::Tensor& lent);
-  void pin(const std::vector<Pending>& pending);
-  void unpin_retired();
   void keep(const std::vector<Pending>& pending);
+  std::vector<std::shared_ptr<const Buffer>> set_aside(std::vector<Pending>& pending);
   void copy_from_devices(const std::vector<Pending>& pending, bool non_blocking);
 
   const Torch& torch_;
-  const std::optional<Peek> peek_;
+  std::optional<Peek> peek_;
   nb::object storage_type_, nbytes_of_, data_ptr_of_, count_weak_, forget_;
   const bool are_weak_within_;  // a tensor's object holds its weak references: Peek sees them
   const std::shared_ptr<Mirror> mirror_;
   const bool is_shared_;
   const Reuse reuse_;
-  const std::optional<std::uint64_t> pin_min_nbytes_;
-  std::vector<std::shared_ptr<Home>> retired_;  // pinned, and only results are left
   // By the source, an UntypedStorage. A weak reference's callback removes the
   // entry before the address can come to mean another.
   std::unordered_map<PyObject*, Staged> table_;
   std::unordered_map<PyObject*, PyObject*> sources_;  // by the weak reference
   std::shared_ptr<StagedStorages*> self_;             // for the callback
-  std::shared_ptr<Home> segment_;                     // where this call's small shared storages go
+  std::shared_ptr<SharedSegment> segment_;            // where this call's small shared storages go
   std::uint64_t segment_used_ = 0;
-  std::uint64_t segments_nbytes_ = 0;
+  std::uint64_t shared_nbytes_ = 0;                   // in this call
+  std::map<const std::byte*, std::uint64_t> copies_;  // where copies lie, and their sizes
+  std::uint64_t moves_ = 1;  // how often torch has moved one of them, and one
   std::uint64_t call_ = 0;
   std::vector<Expected> expected_, met_;  // in the last call, in this one
   std::size_t next_ = 0;
   std::vector<Pending> pending_;
   std::vector<Undo> undo_;
-  // Of the results of the last call, when they lease: what private storages
-  // hold, and weak references to shared ones.
-  std::shared_ptr<void> lease_;
-  std::vector<nb::object> shared_leases_;
+  std::shared_ptr<void> lease_;  // held by the results of the last call, when they lease
 };
 
 }  // namespace understudy::python

@@ -7,25 +7,22 @@ namespace understudy::python {
 void StagedStorages::flush(bool non_blocking, bool may_fail) {
   auto pending = std::exchange(pending_, {});
   if (may_fail && reuse_ == Reuse::mirror) keep(pending);
+  const auto aside = set_aside(pending);
   std::vector<ByteCopy> copies, all;
   std::vector<Pending> others;
   copies.reserve(pending.size());
   for (const auto& p : pending) {
     all.push_back(p.copy);
-    if (p.is_host) {
+    if (p.staged->is_host) {
       copies.push_back(p.copy);
     } else {
       others.push_back(p);
     }
   }
-  if (!others.empty() || pin_min_nbytes_) {
-    // Before anybody copies: pinning whole pages is fast, and what fails has
-    // changed nothing.
-    {
-      nb::gil_scoped_release no_gil;
-      mirror_->prepare(all);
-    }
-    pin(pending);
+  if (!others.empty()) {
+    // For torch, which copies these, neither makes pages nor pins them.
+    nb::gil_scoped_release no_gil;
+    mirror_->prepare(all);
   }
   if (!copies.empty()) {
     nb::gil_scoped_release no_gil;
@@ -34,23 +31,39 @@ void StagedStorages::flush(bool non_blocking, bool may_fail) {
   if (!others.empty()) copy_from_devices(others, non_blocking);
 }
 
-void StagedStorages::pin(const std::vector<Pending>& pending) {
-  if (!pin_min_nbytes_) return;
-  for (const auto& p : pending) {
-    auto& home = *p.home;
-    if (!home.is_shared() || home.pin || home.buffer->nbytes < *pin_min_nbytes_) continue;
-    home.pin = mirror_->pin(reinterpret_cast<std::byte*>(home.torch_address), home.buffer->nbytes);
+// A state may hold what an earlier call returned, which this call overwrites:
+// the bytes that it had when the call began are copied first. Returns the memory
+// that these copies come from now.
+std::vector<std::shared_ptr<const Buffer>> StagedStorages::set_aside(
+    std::vector<Pending>& pending) {
+  std::vector<std::shared_ptr<const Buffer>> aside;
+  std::vector<ByteCopy> now, before;
+  for (auto& p : pending) {
+    auto& staged = *p.staged;
+    if (!staged.is_host) continue;
+    if (staged.looked != moves_) {
+      staged.is_result = is_in_copies(staged.from, staged.nbytes);
+      staged.looked = moves_;
+    }
+    if (!staged.is_result) continue;
+    auto* const to = aside.emplace_back(mirror_->take(p.copy.nbytes))->data;
+    now.push_back({p.copy.from, to, p.copy.nbytes});
+    // Some of it may have been overwritten in this call already.
+    for (const auto& u : undo_) {
+      const auto begin = std::max<const std::byte*>(p.copy.from, u.at);
+      const auto end =
+          std::min<const std::byte*>(p.copy.from + p.copy.nbytes, u.at + u.before->nbytes);
+      if (begin >= end) continue;
+      before.push_back({u.before->data + (begin - u.at), to + (begin - p.copy.from),
+                        static_cast<std::uint64_t>(end - begin)});
+    }
+    p.copy.from = to;
   }
-}
-
-// A storage that no source needs stays pinned while results of earlier calls lie
-// in it.
-void StagedStorages::unpin_retired() {
-  if (retired_.empty()) return;
-  const auto count = torch_.module.attr("_C").attr("_storage_Use_Count");
-  std::erase_if(retired_, [&](const auto& home) {
-    return nb::cast<int>(count(home->storage.attr("_cdata"))) <= 1;
-  });
+  if (now.empty()) return aside;
+  nb::gil_scoped_release no_gil;
+  mirror_->copy(now);
+  mirror_->copy(before);
+  return aside;
 }
 
 void StagedStorages::keep(const std::vector<Pending>& pending) {
@@ -79,7 +92,7 @@ void StagedStorages::copy_from_devices(const std::vector<Pending>& pending, bool
   for (const auto& [name, device] : devices) helper.attr("wait_for_trainer")(device);
   for (const auto& p : pending) {
     const Dims shape{static_cast<std::int64_t>(p.copy.nbytes)};
-    const auto to = torch_view_of(torch_, p.to, uint8, p.offset, shape, {1});
+    const auto to = torch_view_of(torch_, p.staged->home.storage, uint8, 0, shape, {1});
     const nb::object from =
         empty(0, nb::arg("dtype") = uint8, nb::arg("device") = p.source.attr("device"))
             .attr("set_")(p.source);
@@ -94,11 +107,7 @@ void StagedStorages::end() {
     met_.clear();
     for (auto& [source, staged] : table_) {
       staged.views.clear();
-      auto& home = *staged.home;
-      if (home.storage.is_valid() && home.is_shared()) {
-        shared_leases_.push_back(steal_or_throw(PyWeakref_NewRef(home.storage.ptr(), nullptr)));
-      }
-      home.storage.reset();
+      staged.home.storage.reset();
     }
   }
   mirror_->trim();
@@ -119,9 +128,7 @@ void StagedStorages::fail() {
 }
 
 bool StagedStorages::is_leased() const {
-  const auto is_alive = [](const nb::object& weak) { return !weak().is_none(); };
-  return lease_.use_count() > 1 ||
-         std::any_of(shared_leases_.begin(), shared_leases_.end(), is_alive);
+  return lease_.use_count() > 1;
 }
 
 }  // namespace understudy::python

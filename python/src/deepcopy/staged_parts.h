@@ -18,6 +18,12 @@ inline bool is_ambiguous(dlpack::DataType type) {
   return type.bits == 8 && (type.code == dlpack::kInt || type.code == dlpack::kUInt);
 }
 
+inline std::uint64_t number(nb::handle method, PyObject* self) {
+  const auto value = PyLong_AsUnsignedLongLong(call_method(method, self).ptr());
+  throw_if(PyErr_Occurred() != nullptr);
+  return value;
+}
+
 // Shape and strides, side by side in one place for tensors of few dimensions.
 class Geometry {
  public:
@@ -54,18 +60,14 @@ inline const std::byte* data_of(const dlpack::Tensor& lent) {
   return static_cast<const std::byte*>(lent.data) + lent.byte_offset;
 }
 
-// A buffer with its torch storage.
+// Where a copy lies, and torch's storage over it.
 struct StagedStorages::Home {
-  explicit Home(std::shared_ptr<const Buffer> taken)
-      : buffer(std::move(taken)), address(buffer->data) {}
-
-  bool is_shared() const { return buffer && buffer->fd >= 0; }
-  std::shared_ptr<const Buffer> buffer;  // torch's storage owns it too while it lies there
+  // What it lies in: a buffer, or a segment of shared memory. Null when torch has
+  // moved the storage into memory of its own.
+  std::shared_ptr<const void> memory;
+  std::byte* address = nullptr;
   nb::object storage;
-  std::byte* address;               // where C++ writes
-  std::uint64_t torch_address = 0;  // where torch has mapped a shared one
-  std::uint64_t looked = 0;         // in which call whether it is still there
-  std::shared_ptr<const void> pin;  // of torch's mapping; ends before our hold on the storage
+  std::weak_ptr<const void> there;  // held by torch while its storage lies there
 };
 
 // A tensor that was given out and may be again: see result_of.
@@ -98,34 +100,31 @@ struct StagedStorages::Staged {
   std::uint64_t nbytes = 0;
   const std::byte* from = nullptr;
   bool is_host = true;
-  std::shared_ptr<Home> home;
-  std::uint64_t offset = 0;  // in the home
+  Home home;
   std::uint64_t made = 0;    // in which call
   std::uint64_t call = 0;    // in which a copy was asked for last
+  std::uint64_t looked = 0;  // at which moves_ `is_result` was found out
+  bool is_result = false;    // its bytes are those of a copy of ours
   std::vector<View> views;
-
-  std::byte* to() const { return home->address + offset; }
 };
 
 // What the last call met in which place, so that the same state finds its
 // entries without looking for them.
 struct StagedStorages::Expected {
-  PyObject* tensor = nullptr;  // compared, never used: it may be gone
   Staged* staged = nullptr;
   std::size_t view = 0;
   std::uint64_t looks = 0;  // as Peek saw the tensor; 0 where it must not
-  // Only ever fetched.
-  const void *tensor_handle = nullptr, *result = nullptr, *result_handle = nullptr;
+  // Only ever fetched: they may be gone.
+  const void *tensor = nullptr, *tensor_handle = nullptr, *result = nullptr,
+             *result_handle = nullptr;
 };
 
 struct StagedStorages::Pending {
   ByteCopy copy;
   nb::object source;  // keeps the entry, too
-  bool is_host;
+  Staged* staged;
   bool is_new;  // no result of an earlier call lies over it
-  std::shared_ptr<Home> home;
-  nb::object to;  // the staged storage, for other devices
-  std::uint64_t offset;
+  std::shared_ptr<const void> memory;
 };
 
 struct StagedStorages::Undo {

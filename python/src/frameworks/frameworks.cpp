@@ -1,5 +1,8 @@
 #include "frameworks/frameworks.h"
 
+#include <cstdlib>
+#include <string_view>
+
 namespace understudy::python {
 namespace {
 
@@ -7,6 +10,7 @@ Torch* torch_found = nullptr;
 Numpy* numpy_found = nullptr;
 const dlpack::ExchangeApi* torch_api = nullptr;
 std::optional<Peek> torch_peek;
+bool is_peek_known = false, is_peek_wanted = true;
 
 nb::handle keep(nb::object o) {
   return o.release();
@@ -53,9 +57,17 @@ Torch* make_torch(nb::handle module) {
   torch->is_conj = keep(torch->tensor.attr("is_conj"));
   torch->plain_dispatch = keep(torch->tensor.attr("__torch_dispatch__"));
   torch->api = torch_api = find_exchange_api(torch->tensor);
-  torch->peek = torch_peek = Peek::find(module);
   find_dtypes(*torch);
   return torch.release();
+}
+
+void look_for_peek(Torch& torch) {
+  if (is_peek_known || !Peek::can_look(torch.module)) return;
+  is_peek_known = true;  // first: looking may come here again
+  const auto* const wanted = std::getenv("UNDERSTUDY_PEEK");
+  is_peek_wanted = wanted == nullptr || std::string_view(wanted) != "0";
+  if (!is_peek_wanted) return;
+  torch.peek = torch_peek = Peek::find(torch.module);
 }
 
 Numpy* make_numpy(nb::handle module) {
@@ -95,6 +107,7 @@ const Torch* torch_if_loaded() {
     auto module = imported("torch", "compile");
     if (module.is_valid()) torch_found = make_torch(module.release());
   }
+  if (torch_found != nullptr) look_for_peek(*torch_found);
   return torch_found;
 }
 
@@ -191,6 +204,15 @@ std::optional<dlpack::DataType> dlpack_type(DType dtype) {
 
 void use_exchange_api(bool use) {
   if (torch_found != nullptr) torch_found->api = use ? torch_api : nullptr;
+}
+
+std::string how_tensors_are_known() {
+  const auto* torch = torch_or_import();
+  if (torch == nullptr) return "by nothing: torch is not installed";
+  if (!is_peek_known) return "by its Python functions, while it is inside a transformation or mode";
+  if (!is_peek_wanted) return "by its Python functions: UNDERSTUDY_PEEK is 0";
+  if (!torch_peek) return "by its Python functions: this torch keeps its tensors in another way";
+  return "by its stable C functions, and by reading in place what they do not tell";
 }
 
 bool use_peek(bool use) {

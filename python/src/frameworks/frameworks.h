@@ -61,8 +61,10 @@ std::optional<dlpack::DataType> dlpack_type(DType dtype);
 /// Makes the fall-back for torch without DLPack's exchange table take over, so
 /// that tests reach it on any torch.
 void use_exchange_api(bool use);
+/// How it is found out what a tensor is, and why so.
+std::string how_tensors_are_known();
 /// The same for looking into tensors; says whether it is done now. Stagers that
-/// exist stay as they are.
+/// look go on.
 bool use_peek(bool use);
 
 }  // namespace understudy::python

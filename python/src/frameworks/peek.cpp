@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <cstring>
 #include <vector>
 
 namespace understudy::python {
@@ -167,93 +165,6 @@ struct PeekFinder {
     return found == 1;
   }
 
-  // Where the numbers of dimensions, sizes and strides are, and what else all
-  // tensors of one view over one storage have in common.
-  bool find_view() {
-    constexpr int kDims = static_cast<int>(Peek::kDimsInPlace);
-    const int shapes[][kDims] = {{2, 3, 5, 7, 11}, {13, 2, 3, 5, 4}, {3, 4, 6, 2, 17}};
-    Objects all;
-    Words dims, sizes, strides;
-    for (const auto& shape : shapes) {
-      nb::list order;
-      for (const int n : shape) order.append(n);
-      all.push_back(torch.attr("empty")(order));
-      dims.push_back(kDims);
-      sizes.push_back(static_cast<std::uint64_t>(shape[0]));
-      strides.push_back(static_cast<std::uint64_t>(shape[1] * shape[2] * shape[3] * shape[4]));
-    }
-    const auto handles = handles_of(all);
-    const auto begin = peek.storage_at_, end = peek.keys_at_;
-    const auto dims_at = place_of(handles, dims, begin, end);
-    const auto sizes_at = place_of(handles, sizes, begin, end);
-    const auto strides_at = place_of(handles, strides, begin, end);
-    constexpr auto kPlace = Peek::kDimsInPlace * kWord;
-    if (!dims_at || !sizes_at || !strides_at || *strides_at != *sizes_at + kPlace) return false;
-    peek.dims_at_ = *dims_at;
-    peek.sizes_at_ = *sizes_at;
-    for (auto at = begin + kWord; at <= end; at += kWord) {
-      if (at >= *sizes_at && at < *sizes_at + 2 * kPlace) continue;
-      const auto bits = written_bits(all, at);
-      if (bits == 0 || !is_common(all, at, bits)) continue;
-      if (peek.view_words_ == Peek::kMaxViewWords) return false;
-      peek.view_bits_[peek.view_words_] = bits;
-      peek.view_at_[peek.view_words_++] = at;
-    }
-    return true;
-  }
-
-  // A word has bits that torch leaves as the memory was: those that are clear in
-  // tensors made over zeros, and set in tensors made over ones.
-  std::uint64_t written_bits(const Objects& all, std::size_t at) const {
-    auto zeros = ~std::uint64_t{0}, ones = ~std::uint64_t{0};
-    for (const auto& t : all) {
-      const auto* made = peek.tensor_of(t.ptr());
-      const auto over_zeros = made_over(t, malloc_usable_size(const_cast<void*>(made)), 0x00);
-      zeros &= ~Peek::word(peek.tensor_of(over_zeros.ptr()), at);
-      const auto over_ones = made_over(t, malloc_usable_size(const_cast<void*>(made)), 0xff);
-      ones &= Peek::word(peek.tensor_of(over_ones.ptr()), at);
-    }
-    return ~(zeros & ones);
-  }
-
-  // Blocks of exactly this size, filled, that the allocator will give out next.
-  // Larger ones, the rests of what was freed, are kept from it until then.
-  static void leave_filled(std::size_t nbytes, int byte) {
-    constexpr std::size_t kEnough = 4, kMost = 10000;
-    std::vector<void*> exact, larger;
-    while (exact.size() < kEnough && larger.size() < kMost) {
-      auto* block = std::malloc(nbytes);
-      if (block == nullptr) break;
-      std::memset(block, byte, nbytes);
-      asm volatile("" : : "r"(block) : "memory");  // or the filling is left out
-      (malloc_usable_size(block) == nbytes ? exact : larger).push_back(block);
-    }
-    for (auto* block : larger) std::free(block);
-    for (auto* block : exact) std::free(block);
-  }
-
-  // A view in memory that was filled with `byte`, as far as the allocator gives
-  // out again what was freed last. Elsewhere too many bits count, and some tensors
-  // do not look as they did: no more.
-  static nb::object made_over(const nb::object& tensor, std::size_t nbytes, int byte) {
-    constexpr std::size_t kRest = 16;  // by which a block may be larger than was asked for
-    leave_filled(nbytes, byte);
-    leave_filled(nbytes - kRest, byte);
-    return tensor.attr("detach")();
-  }
-
-  bool is_common(const Objects& all, std::size_t at, std::uint64_t bits) const {
-    for (const auto& t : all) {
-      const Objects same{t.attr("detach")(), t.attr("data"), t.attr("view_as")(t),
-                         torch.attr("nn").attr("Parameter")(t)};
-      for (const auto handle : handles_of(same)) {
-        const auto other = Peek::word(reinterpret_cast<const void*>(handle), at);
-        if (((other ^ Peek::word(peek.tensor_of(t.ptr()), at)) & bits) != 0) return false;
-      }
-    }
-    return true;
-  }
-
   bool tells_views_apart() const {
     const auto t = empty(4, 4, "float32"), other = empty(4, 4, "float32");
     const nb::object z = empty(4, 4, "complex64"), u = empty(4, 4, "uint8");
@@ -291,6 +202,28 @@ struct PeekFinder {
            peek.view_of(t.ptr()) == peek.view_of(nb::object(t.attr("view")(4, 4)).ptr());
   }
 
+  // Whether the functions say of a tensor what it says itself.
+  bool is_told_right(const nb::object& t) const {
+    StableFunctions::Form form;
+    std::int64_t nbytes = 0;
+    const void* data = nullptr;
+    const auto handle = peek.handle_of(t.ptr());
+    if (!peek.functions_.form(handle, form) || !peek.functions_.storage_nbytes(handle, nbytes) ||
+        !peek.functions_.data(handle, data)) {
+      return false;
+    }
+    const auto number = [](const nb::object& o) { return nb::cast<std::int64_t>(o); };
+    const nb::object size = t.attr("size")(), stride = t.attr("stride")();
+    bool is_right = form.dims == number(t.attr("dim")()) &&
+                    form.offset == number(t.attr("storage_offset")()) &&
+                    nbytes == number(t.attr("untyped_storage")().attr("nbytes")()) &&
+                    reinterpret_cast<std::intptr_t>(data) == number(t.attr("data_ptr")());
+    for (std::int64_t i = 0; i < form.dims && is_right; ++i) {
+      is_right = form.sizes[i] == number(size[i]) && form.strides[i] == number(stride[i]);
+    }
+    return is_right;
+  }
+
   // On tensors that nothing was found by.
   bool is_right() const {
     const auto is = [](const nb::object& t, const char* what) {
@@ -310,7 +243,7 @@ struct PeekFinder {
     for (const auto& t : tried) {
       const nb::object storage = t.attr("untyped_storage")();
       const auto* impl = reinterpret_cast<const void*>(handle_of(storage));
-      if (nbytes_of_object(t) != peek.object_nbytes_ ||
+      if (nbytes_of_object(t) != peek.object_nbytes_ || !is_told_right(t) ||
           peek.has_lazy_bit(t.ptr()) != (is(t, "is_conj") || is(t, "is_neg")) ||
           peek.storage_of(t.ptr()) != impl || peek.storage_in(storage.ptr()) != impl ||
           peek.nbytes(impl) != nb::cast<std::uint64_t>(storage.attr("nbytes")()) ||
@@ -330,7 +263,9 @@ struct PeekFinder {
                                       {877, "complex64"}}) {
       tensors.push_back(empty(rows, 3, dtype));
     }
-    if (!find_handles() || !find_lazy_bits() || !find_view()) return {};
+    const auto functions = StableFunctions::find(torch);
+    if (!functions || !find_handles() || !find_lazy_bits()) return {};
+    peek.functions_ = *functions;
     if (!tells_views_apart() || !is_right()) return {};
     find_storage_objects();
     return peek;
@@ -348,6 +283,19 @@ std::optional<Peek> Peek::find(nb::handle torch_module) {
     return {};  // a torch without one of these
   } catch (const nb::cast_error&) {
     return {};
+  }
+}
+
+bool Peek::can_look(nb::handle torch_module) {
+  const auto says = [](const nb::object& answer) { return nb::cast<bool>(answer); };
+  try {
+    const nb::object t = torch_module.attr("empty")(1);
+    return t.type().is(torch_module.attr("Tensor")) && says(t.attr("is_cpu")) &&
+           !says(
+               torch_module.attr("_C").attr("_functorch").attr("is_functorch_wrapped_tensor")(t)) &&
+           !says(torch_module.attr("_is_functional_tensor")(t));
+  } catch (const nb::python_error&) {
+    return true;  // a torch without one of these: it will not get them
   }
 }
 

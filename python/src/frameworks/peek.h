@@ -1,16 +1,17 @@
-// What torch keeps in a tensor, read where it lies.
+// What torch keeps in a tensor and tells by no function, read where it lies.
 //
-// torch answers one question in 100 to 900 instructions (`nbytes`, `is_neg`);
-// the same words are there to be read in ten. Where they lie differs from build
-// to build. So they are found once, by tensors whose answers are known, and
-// tried on others. Where anything does not fit, nothing is read in place, and torch is asked.
+// What its stable C functions tell is asked of them; they need the place of one word in a tensor's
+// Python object. The rest torch's Python functions would tell, in 100 to 900 instructions each
+// (`nbytes`, `is_neg`). Where the words lie differs from build to build, so they are found once, by
+// tensors whose answers are known, and tried on others. Where anything does not fit, nothing is
+// read, and torch's Python functions are asked. docs/torch.md lists what is read, and why.
 #pragma once
 
-#include <array>
 #include <bit>
 #include <optional>
 
 #include "core/common.h"
+#include "frameworks/stable_functions.h"
 
 namespace understudy::python {
 
@@ -20,6 +21,9 @@ class Peek {
  public:
   /// Nothing where this torch keeps its tensors in another way.
   static std::optional<Peek> find(nb::handle torch_module);
+  /// Whether a new tensor is a plain one just now: not inside a transformation of
+  /// functions or a mode, where `find` would learn nothing about this torch.
+  static bool can_look(nb::handle torch_module);
 
   /// Whether the tensor is a lazy conjugate or negative.
   bool has_lazy_bit(PyObject* tensor) const {
@@ -47,27 +51,25 @@ class Peek {
   }
 
   /// Equal for tensors of one dtype, shape, strides and offset over one storage
-  /// that are lazy in the same way. 0 for tensors of more dimensions than torch
-  /// keeps in place.
+  /// that are lazy in the same way. 0 for those of which torch does not tell them.
   std::uint64_t view_of(PyObject* tensor) const {
     const auto form = form_of(tensor);
     return form == 0 ? 0 : mixed(form, reinterpret_cast<std::uintptr_t>(storage_of(tensor)));
   }
   /// The same, over any storage.
   std::uint64_t form_of(PyObject* tensor) const {
-    const auto* base = tensor_of(tensor);
-    const auto dims = word(base, dims_at_);
-    if (dims > kDimsInPlace) return 0;
-    std::uint64_t sum = 1;
-    for (std::size_t i = 0; i < view_words_; ++i) {
-      sum = mixed(sum, word(base, view_at_[i]) & view_bits_[i]);
+    StableFunctions::Form form;
+    if (!functions_.form(handle_of(tensor), form)) return 0;
+    auto sum = mixed(1, word(tensor_of(tensor), keys_at_));
+    sum = mixed(sum, static_cast<std::uint64_t>(form.offset));
+    sum = mixed(sum, static_cast<std::uint64_t>(form.dtype) << 32 |
+                         static_cast<std::uint64_t>(form.layout) << 16 |
+                         static_cast<std::uint64_t>(form.device_type));
+    for (std::int64_t i = 0; i < form.dims; ++i) {
+      sum = mixed(sum, static_cast<std::uint64_t>(form.sizes[i]));
+      sum = mixed(sum, static_cast<std::uint64_t>(form.strides[i]));
     }
-    for (std::size_t i = 0; i < dims; ++i) {
-      const auto size_at = sizes_at_ + sizeof(std::uint64_t) * i;
-      sum = mixed(sum, word(base, size_at));
-      sum = mixed(sum, word(base, size_at + sizeof(std::uint64_t) * kDimsInPlace));
-    }
-    return sum;
+    return mixed(sum, static_cast<std::uint64_t>(form.dims));
   }
 
   /// The same, over storages of one size: what a tensor that fitted into its storage looks
@@ -103,8 +105,6 @@ class Peek {
   std::uint64_t fingerprint(PyObject* tensor) const;
 
  private:
-  static constexpr std::size_t kMaxViewWords = 16;
-  static constexpr std::uint64_t kDimsInPlace = 5;
   // Spreads each bit over all.
   static std::uint64_t mixed(std::uint64_t sum, std::uint64_t word) {
     return std::rotl((sum ^ word) * 0x9e3779b97f4a7c15, 29);
@@ -113,6 +113,12 @@ class Peek {
     return *reinterpret_cast<const std::uint64_t*>(static_cast<const char*>(base) + at);
   }
 
+  // As the stable functions have it.
+  StableFunctions::Handle handle_of(PyObject* tensor) const {
+    return reinterpret_cast<const char*>(tensor) + handle_at_;
+  }
+
+  StableFunctions functions_{};
   std::size_t object_nbytes_ = 0;      // of a tensor's Python object
   std::size_t handle_at_ = 0;          // in it: torch's tensor
   std::size_t storage_at_ = 0;         // in torch's tensor: its storage
@@ -122,12 +128,6 @@ class Peek {
   std::size_t nbytes_at_ = 0;          // in torch's storage
   std::size_t data_at_ = 0;            // in torch's storage
   std::size_t storage_object_at_ = 0;  // in torch's storage; 0: unknown
-  std::size_t dims_at_ = 0;            // in torch's tensor: their number
-  std::size_t sizes_at_ = 0;           // in torch's tensor; the strides follow
-  // In torch's tensor: what else the form of a view is.
-  std::array<std::size_t, kMaxViewWords> view_at_{};
-  std::array<std::uint64_t, kMaxViewWords> view_bits_{};  // of each word: those that torch writes
-  std::size_t view_words_ = 0;
 
   friend struct PeekFinder;
 };

@@ -48,6 +48,14 @@ nb::object torch_over(const Torch& torch, void* data, dlpack::DataType type, con
   return torch.module.attr("utils").attr("dlpack").attr("from_dlpack")(capsule);
 }
 
+nb::object storage_over(const Torch& torch, void* data, std::uint64_t nbytes,
+                        std::shared_ptr<const void> owner) {
+  if (nbytes == 0) return torch.module.attr("UntypedStorage")(0, nb::arg("device") = "cpu");
+  const auto flat = torch_over(torch, data, {dlpack::kUInt, 8, 1},
+                               {static_cast<std::int64_t>(nbytes)}, {1}, std::move(owner));
+  return call_method(torch.untyped_storage, flat.ptr());
+}
+
 nb::object tuple_of(const Dims& dims) {
   auto tuple = steal_or_throw(PyTuple_New(static_cast<Py_ssize_t>(dims.size())));
   Py_ssize_t i = 0;

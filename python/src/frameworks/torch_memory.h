@@ -14,6 +14,10 @@ namespace understudy::python {
 nb::object torch_over(const Torch& torch, void* data, dlpack::DataType type, const Dims& shape,
                       const Dims& strides, std::shared_ptr<const void> owner);
 
+/// An UntypedStorage of exactly these bytes, which cannot be resized. As above.
+nb::object storage_over(const Torch& torch, void* data, std::uint64_t nbytes,
+                        std::shared_ptr<const void> owner);
+
 nb::object tuple_of(const Dims& dims);
 
 /// A tensor of `dtype` over a torch storage. `offset` counts elements.
