@@ -33,22 +33,24 @@ enum class WriterChoice {
 /// Which complete steps stay after a save. A step stays if any of the three says
 /// so, and the newest always does. An int is a rule: `.keep = 3`.
 struct Keep {
+  /// Whether the smallest or the largest numbers are the best.
   enum class Order { min, max };
   /// The `count` steps whose metadata has the smallest, or the largest, number
   /// under `key`. A step without such a number, or with NaN, is never among them;
   /// of equal ones the newer is.
   struct Best {
-    std::string key;
-    Order order = Order::min;
-    int count = 1;
+    std::string key;           ///< of the number in the metadata
+    Order order = Order::min;  ///< which numbers are the best
+    int count = 1;             ///< so many steps stay
   };
 
+  /// The rule of these three parts.
   Keep(int last = 1, std::int64_t every = 0, std::optional<Best> best = {})
       : last(last), every(every), best(std::move(best)) {}
 
-  int last;            ///< so many of the newest, by number; at least 1
-  std::int64_t every;  ///< each whose number is a multiple of it; 0: none
-  std::optional<Best> best;
+  int last;                  ///< so many of the newest, by number; at least 1
+  std::int64_t every;        ///< each whose number is a multiple of it; 0: none
+  std::optional<Best> best;  ///< absent: none
 };
 
 /// User metadata of a single file: text to text.
