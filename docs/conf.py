@@ -156,7 +156,7 @@ def describe_arguments(
     code, and drops the signature that nanobind writes first."""
     short = name.rpartition(".")[2]
     lines[:] = [
-        line for line in lines if not re.match(rf"({short}|__init__)\(.*\)( -> .*)?$", line)
+        line for line in lines if not re.match(rf"(def )?({short}|__init__)?\(.*\)( -> .*)?$", line)
     ]
     if what in ("property", "attribute"):
         if found := in_stub(name):

@@ -105,9 +105,7 @@ def test_keep_nothing_is_refused(keep, tmp_path):
     assert e.value.code == "invalid"
 
 
-@pytest.mark.parametrize(
-    "metadata", [{"a": torch.ones(1)}, {1: 2}, {"a": {1, 2}}, [1], {"a": b""}]
-)
+@pytest.mark.parametrize("metadata", [{"a": torch.ones(1)}, {1: 2}, {"a": {1, 2}}, [1], {"a": b""}])
 def test_metadata_is_json(metadata, tmp_path):
     with Checkpointer(tmp_path) as ckpt:
         with pytest.raises(Error) as e:

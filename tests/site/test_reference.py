@@ -88,7 +88,7 @@ def described(documentation):
 def says_something(documentation):
     """nanobind writes the signature by itself; that alone says nothing."""
     lines = [line.strip() for line in (documentation or "").splitlines()]
-    return any(line and not re.search(r"^\w*\(.*\) -> ", line) for line in lines)
+    return any(line and not re.search(r"^(def )?\w*\(.*\) -> ", line) for line in lines)
 
 
 PUBLIC = {path: rest for path, *rest in public_names()}
