@@ -1,3 +1,5 @@
+#include <nanobind/stl/string.h>
+
 #include "bind/bindings.h"
 #include "core/errors.h"
 #include "frameworks/frameworks.h"
