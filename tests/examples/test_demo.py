@@ -75,6 +75,7 @@ class ScriptedWatch(SaveWatch):
     misses = False
 
     def random_delay(self) -> float:
+        (self.folder / "seen").touch()
         while self.misses and self.unfinished():
             time.sleep(0.001)
         return 0.0
@@ -87,14 +88,13 @@ def test_a_kill_says_whether_it_hit_a_save(
     monkeypatch.setenv("PYTHONPATH", str(FAKES))
     watch = ScriptedWatch(tmp_path)
     watch.misses = misses
-    # A save that is to be missed ends soon; the other one would take for ever.
-    seconds = "0.05" if misses else "600"
+    # A save that is to be missed ends when it was seen; the other one would take for ever.
     kill = run_and_kill(
         "slow_saver",
-        [str(tmp_path), seconds],
+        [str(tmp_path), "seen" if misses else "never"],
         watch,
         not_before=1,
-        on_event=lambda event: None,
+        on_event=lambda event: (tmp_path / "heard").touch(),
     )
     assert kill is not None
     assert kill.after_step == 1
@@ -108,6 +108,6 @@ def test_a_process_that_ends_before_it_is_killed_is_told_apart(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FAKES))
     watch = SaveWatch(tmp_path)
-    arguments = [str(tmp_path), "0", "and", "end"]
+    arguments = [str(tmp_path), "at-once"]
     kill = run_and_kill("slow_saver", arguments, watch, not_before=99, on_event=lambda event: None)
     assert kill is None

@@ -67,16 +67,18 @@ TEST(ImagePoolTest, ReplacesWhatIsTooSmallOrFarTooLarge) {
 TEST(ImagePoolTest, SaysBusyOrWaits) {
   ImagePool pool(1);
   double waited = 0;
-  auto held = pool.lease(kMiB, WhenBusy::wait, waited);
-  expect_error(ErrorCode::busy, "", [&] { pool.lease(kMiB, WhenBusy::error, waited); });
-  expect_error(ErrorCode::busy, "", [&] { pool.lease(kMiB, WhenBusy::skip, waited); });
-  std::thread other([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    held.reset();
-  });
-  EXPECT_NE(pool.lease(kMiB, WhenBusy::wait, waited), nullptr);
-  EXPECT_GT(waited, 0);
-  other.join();
+  // Until the lease ended after the call began to wait for it, and not before.
+  for (auto delay = std::chrono::milliseconds(1); waited == 0; delay *= 2) {
+    auto held = pool.lease(kMiB, WhenBusy::wait, waited);
+    expect_error(ErrorCode::busy, "", [&] { pool.lease(kMiB, WhenBusy::error, waited); });
+    expect_error(ErrorCode::busy, "", [&] { pool.lease(kMiB, WhenBusy::skip, waited); });
+    std::thread other([&] {
+      std::this_thread::sleep_for(delay);
+      held.reset();
+    });
+    EXPECT_NE(pool.lease(kMiB, WhenBusy::wait, waited), nullptr);
+    other.join();
+  }
 }
 
 TEST(ImagePoolTest, ClosingWakesThoseWhoWaitAndLeavesLeases) {

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from concurrent.futures import Future
 
@@ -182,12 +181,23 @@ def test_sources_that_end_before_their_copies(memory) -> None:
 def test_waiting_for_an_image() -> None:
     stager = understudy.dcp.AsyncStager(images=1)
     held_back = [stager.stage(state_of(1))]
-    timer = threading.Timer(0.2, held_back.clear)
-    timer.start()
-    began = time.monotonic()
-    assert stager.stage(state_of(2))["step"] == 2
-    assert time.monotonic() - began > 0.1 and stager.waited_s > 0.1
-    timer.join()
+    has_begun = threading.Event()
+
+    def let_go() -> None:
+        has_begun.wait()
+        held_back.clear()
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # the GIL changes hands only where it is let go: within the call
+    try:
+        thread = threading.Thread(target=let_go)
+        thread.start()
+        has_begun.set()
+        assert stager.stage(state_of(2))["step"] == 2
+        thread.join()
+    finally:
+        sys.setswitchinterval(switch)
+    assert stager.waited_s > 0
 
 
 def test_skipping() -> None:

@@ -54,24 +54,28 @@ def test_other_threads_run_while_a_save_is_in_flight(tmp_path):
 def test_ctrl_c_wakes_a_wait(run_python, tmp_path):
     done = run_python(
         """
-        import signal, sys
+        import os, signal, sys, threading
         import numpy as np
         import understudy
 
-        # An alarm that presses Ctrl-C.
-        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-        ckpt = understudy.Checkpointer(sys.argv[1], keep=1)
-        state = {"w": np.ones(30_000_000)}
-        for step in range(50):
-            ticket = ckpt.save(step, state)
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.001)
-                ticket.wait()
-                signal.pause()  # it was too fast: the alarm is still to come
-            except KeyboardInterrupt:
-                if not ticket.done():
-                    print("woken")
-                    break
+        # The GIL changes hands only where it is let go: within the wait.
+        sys.setswitchinterval(1000)
+        started = threading.Event()
+
+        def press_ctrl_c():
+            started.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        ckpt = understudy.Checkpointer(sys.argv[1], keep=1, max_write_rate=8 << 20)
+        thread = threading.Thread(target=press_ctrl_c)
+        thread.start()
+        ticket = ckpt.save(1, {"w": np.ones(4_000_000)})  # 4 s at this rate
+        try:
+            started.set()
+            ticket.wait()
+        except KeyboardInterrupt:
+            print("woken" if not ticket.done() else "too late")
+        thread.join()
         assert ticket.wait().exists()  # the save itself goes on
         ckpt.close()
         """,
