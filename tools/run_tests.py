@@ -5,23 +5,29 @@
 
 A suite is `cpp:<room>` (one GoogleTest program a room), `fuzz` (the fuzz targets' plain mains), or
 a folder of tests for pytest. Named by itself or by what stands before the colon; without names all
-run. Prints one line a suite, the whole output of those that fail, and at the end
+run, two side by side, but for those that measure time or fill the memory. Prints one line a suite,
+the whole output of those that fail, the slowest tests, and at the end
 
     N passed, N failed, N skipped
 
-Exit status 1 when a test failed, or when a suite ran nothing: a test that does not run is a
-document. Uses the standard library only.
+Each test has a limit of its own: tests/fakes/test_main.cpp and pyproject.toml. One that goes beyond
+it, or that takes its program down, is named. Exit status 1 when a test failed, or when a suite ran
+nothing: a test that does not run is a document. Uses the standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import queue
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -29,9 +35,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-# Not a time limit of any test: what has hung this long (in seconds, sanitizers included) will
-# not end, and CI should say which suite it was.
-HANGS_AFTER = 1200
+# For what the limits of the tests do not see, as a program that hangs at its end: in seconds, and
+# longer than any suite takes with a sanitizer.
+HANGS_AFTER = 1800
+
+SLOWEST = 5  # are named
+
+# Not beside another suite: those that look at the processor's idle time or kill within a save.
+ALONE = {"cpp:stage", "cpp:crash", "examples", "site"}
+
+# What GoogleTest and `pytest -v` print as a test begins and ends.
+GTEST_LINE = re.compile(r"^\[ +(?P<what>RUN|OK|FAILED|SKIPPED) +\] (?P<name>[^\s,]+)")
+PYTEST_LINE = re.compile(
+    r"^(?P<name>\S+\.py::[\w:]+(?:\[.*?\])?) (?P<what>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)?"
+)
 
 
 @dataclass
@@ -40,6 +57,7 @@ class Result:
     failed: int = 0
     skips: list[str] = field(default_factory=list)
     output: str = ""
+    times: list[tuple[float, str]] = field(default_factory=list)  # seconds, and which test
 
     def fail(self, message: str) -> Result:
         self.failed += 1
@@ -79,6 +97,7 @@ def count_xml(result: Result, report: Path) -> None:
     """Counts the test cases of a JUnit report, GoogleTest's or pytest's."""
     for case in ET.parse(report).iter("testcase"):
         name = f"{case.get('classname')}.{case.get('name')}"
+        result.times.append((float(case.get("time") or 0), name))
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
             result.failed += 1
@@ -87,6 +106,28 @@ def count_xml(result: Result, report: Path) -> None:
             result.skips.append(f"{name}: {reason}".strip())
         else:
             result.passed += 1
+
+
+def count_output(result: Result) -> None:
+    """Counts by what was printed, for want of a report, and names the test that was under way."""
+    running = None
+    for line in result.output.splitlines():
+        match = GTEST_LINE.match(line) or PYTEST_LINE.match(line)
+        if not match:
+            continue
+        what = match["what"]
+        if what in (None, "RUN"):
+            running = match["name"]
+            continue
+        running = None
+        if what in ("OK", "PASSED", "XFAIL"):
+            result.passed += 1
+        elif what == "SKIPPED":
+            result.skips.append(match["name"])
+        else:
+            result.failed += 1
+    if running is not None:
+        result.fail(f"{running} took the program down, or went beyond its limit")
 
 
 def run_reporting(
@@ -101,6 +142,7 @@ def run_reporting(
         try:
             count_xml(result, report)
         except (OSError, ET.ParseError):
+            count_output(result)
             return result.fail(f"{command[-1]} ended with status {status} and left no report")
         if status != 0 and result.failed == 0 and result.passed + len(result.skips) > 0:
             result.fail(f"all tests passed, but {command[-1]} ended with status {status}")
@@ -118,7 +160,7 @@ def run_pytest(folder: Path, build: Path) -> Result:
         "UNDERSTUDY_CLI": str(build / "cli" / "understudy"),
         "UNDERSTUDY_BUILD": str(build),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", str(folder)]
     return run_reporting(command, "--junitxml=", environment)
 
 
@@ -162,6 +204,43 @@ def select(suites: dict[str, Suite], names: list[str]) -> dict[str, Suite]:
     return {s: f for s, f in suites.items() if not names or s in names or s.split(":")[0] in names}
 
 
+def run_side_by_side(suites: dict[str, Suite], jobs: int, done: Callable[..., None]) -> None:
+    """Runs those that must be alone, then the others, `jobs` at a time. Calls `done` for each with
+    its name, its result and its seconds, one at a time."""
+    mutex = threading.Lock()
+
+    def finish(name: str) -> None:
+        start = time.monotonic()
+        result = suites[name]()
+        with mutex:
+            done(name, result, time.monotonic() - start)
+
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in suites:
+        if name in ALONE or jobs == 1:
+            finish(name)
+        else:
+            waiting.put(name)
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                finish(waiting.get_nowait())
+
+    threads = [threading.Thread(target=work) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def print_slowest(times: list[tuple[float, str]]) -> None:
+    if times:
+        print("slowest:")
+    for seconds, name in sorted(times, reverse=True)[:SLOWEST]:
+        print(f"{seconds:9.1f} s  {name}")
+
+
 def report(name: str, result: Result, seconds: float) -> None:
     if result.passed + result.failed == 0:
         result.fail(f"suite {name} ran no test")
@@ -179,6 +258,9 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--build", type=Path, default=Path("build/release"), help="below the root")
     parser.add_argument("--runner", type=shlex.split, default=[], help="put before C++ programs")
+    parser.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="suites at a time"
+    )
     parser.add_argument("--list", action="store_true", help="only name the suites")
     arguments = parser.parse_args()
     root = arguments.root.resolve()
@@ -187,13 +269,18 @@ def main() -> int:
         print("\n".join(suites))
         return 0
     passed = failed = skipped = 0
-    for name, suite in suites.items():
-        start = time.monotonic()
-        result = suite()
-        report(name, result, time.monotonic() - start)
+    times: list[tuple[float, str]] = []
+
+    def done(name: str, result: Result, seconds: float) -> None:
+        nonlocal passed, failed, skipped
+        report(name, result, seconds)
         passed += result.passed
         failed += result.failed
         skipped += len(result.skips)
+        times.extend(result.times)
+
+    run_side_by_side(suites, arguments.jobs, done)
+    print_slowest(times)
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not passed else 0
 

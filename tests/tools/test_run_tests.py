@@ -72,6 +72,12 @@ def test_no_word_of_skips_when_there_is_none(run_tool, add_program, tmp_path):
         pytest.param(program([], 0), "1 passed, 1 failed", id="runs nothing"),
         pytest.param("#!/bin/sh\necho the output\nkill -9 $$\n", "1 passed, 1 failed", id="dies"),
         pytest.param(
+            "#!/bin/sh\necho the output\necho '[ RUN      ] Room.a'\n"
+            "echo '[       OK ] Room.a (3 ms)'\necho '[ RUN      ] Room.b'\nkill -9 $$\n",
+            "2 passed, 2 failed",
+            id="dies in a test",
+        ),
+        pytest.param(
             program([SKIP], 0), "1 passed, 1 failed, 1 skipped", id="skips all that it has"
         ),
     ],
@@ -82,6 +88,69 @@ def test_a_planted_failure_fails_the_run(run_tool, add_program, tmp_path, text, 
     result = run_in(run_tool, tmp_path)
     assert (result.returncode, last_line(result)) == (1, counts)
     assert "----- cpp:value -----\nthe output" in result.stdout
+
+
+def test_a_test_that_takes_its_program_down_is_named(run_tool, add_program, write, tmp_path):
+    lines = ["[ RUN      ] Room.good", "[       OK ] Room.good (0 ms)", "[ RUN      ] Room.bad"]
+    add_program("value", "#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines) + "exit 9\n")
+    write("tests/python/test_x.py", DIES)
+    result = run_in(run_tool, tmp_path)
+    assert last_line(result) == "2 passed, 4 failed"
+    ends = "took the program down, or went beyond its limit"
+    assert f"Room.bad {ends}" in result.stdout
+    assert f"python/test_x.py::test_bad[with spaces] {ends}" in result.stdout
+
+
+DIES = """import os, pytest
+def test_good():
+    pass
+@pytest.mark.parametrize("how", ["with spaces"])
+def test_bad(how):
+    os._exit(3)
+"""
+
+
+def test_a_test_of_python_that_hangs_is_named(run_tool, write, tmp_path):
+    (tmp_path / "fuzz").mkdir()
+    write("pyproject.toml", LIMITS)
+    write(
+        "tests/python/test_x.py",
+        "import threading\n\n\ndef test_bad():\n    HANG\n".replace(
+            "HANG", "threading.Event().wait()"
+        ),
+    )
+    result = run_in(run_tool, tmp_path)
+    assert result.returncode == 1
+    assert "test_x.py::test_bad took the program down, or went beyond its limit" in result.stdout
+    assert "Timeout" in result.stdout and "in test_bad" in result.stdout  # where it was
+
+
+LIMITS = """[tool.pytest.ini_options]
+faulthandler_timeout = 1
+faulthandler_exit_on_timeout = true
+"""
+
+
+def test_the_slowest_tests_are_named(run_tool, add_program, tmp_path):
+    cases = [CASE.replace('name="{}"', f'name="t{n}" time="{n}.5"').format("") for n in range(7)]
+    add_program("base", program(cases, 0))
+    lines = run_in(run_tool, tmp_path).stdout.splitlines()
+    named = [line.split()[-1] for line in lines[lines.index("slowest:") + 1 : -1]]
+    assert named == [f"Room.t{n}" for n in (6, 5, 4, 3, 2)]
+
+
+def test_suites_run_side_by_side_but_for_those_that_are_alone(run_tool, add_program, tmp_path):
+    """Each of two waits for the other; one that must be alone finds nobody beside it."""
+    for name, other in (("base", "value"), ("value", "base")):
+        meets = (
+            f"touch {tmp_path}/{name}; while [ ! -e {tmp_path}/{other} ]; do sleep 0.01; done; "
+            f"[ ! -e {tmp_path}/alone ] || exit 5\n"
+        )
+        add_program(name, program([PASS], 0).replace("#!/bin/sh\n", "#!/bin/sh\n" + meets))
+    alone = f"touch {tmp_path}/alone; [ ! -e {tmp_path}/base ] || exit 6; rm {tmp_path}/alone\n"
+    add_program("stage", program([PASS], 0).replace("#!/bin/sh\n", "#!/bin/sh\n" + alone))
+    result = run_in(run_tool, tmp_path, "--jobs", 2)
+    assert (result.returncode, last_line(result)) == (0, "3 passed, 0 failed")
 
 
 def test_a_program_that_was_not_built_fails_the_run(run_tool, add_program, write, tmp_path):
