@@ -1,6 +1,8 @@
 """Stage, save and restore, beside peers and the roofs of this machine.
 
-    python bench/run.py [--gib 1] [--repetitions N] [--folder DIR] [--json OUT] [--quick]
+    python bench/run.py [--gib 1] [--repetitions N] [--folder DIR] [--json OUT] [--quick] [NAME...]
+
+Names are what --list prints, or their beginnings: stage.steady, save.durable.large.
 
 Peers run in this process, in turns with ours, on the same bytes and with the
 same durability. Never fails because something was slow.
@@ -9,14 +11,14 @@ same durability. Never fails because something was slow.
 from __future__ import annotations
 
 import argparse
-import gc
 import shutil
 import sys
 import warnings
 from pathlib import Path
 
-from suite import beside, drop_in, machine, report, restore, save, stage, states, training
-from suite.measure import Target, Workload
+from suite import benches, drop_in, machine, report, restore, save, stage, training
+from suite.benches import Settings
+from suite.measure import Target
 from suite.roofs import Roofs
 
 _BUILD = Path(__file__).resolve().parent.parent / "build"
@@ -62,52 +64,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=_BUILD / "bench-data", help="made anew")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="small and few: does it run at all?")
+    parser.add_argument("--list", action="store_true", help="only name the benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     options = parser.parse_args(arguments)
+    try:
+        options.names = benches.select(options.names)
+    except ValueError as error:
+        parser.error(str(error))
     options.gib = options.gib or (1 / 32 if options.quick else 1)
     options.repetitions = options.repetitions or (2 if options.quick else 7)
     options.small = 1000 if options.quick else 10_000
     return options
 
 
-def run_all(options: argparse.Namespace, folder: Path) -> list[Workload]:
-    roofs = Roofs(_BUILD / "bench", folder)
-    repetitions: int = options.repetitions
-    workloads: list[Workload] = []
-
-    def show(found: list[Workload]) -> None:
-        for workload in found:
-            report.print_workload(workload)
-        workloads.extend(found)
-        sys.stdout.flush()
-        gc.collect()  # a peer's buffers go before the next workload needs the memory
-
-    small = states.small(options.small)
-    show(stage.bench_stage("small tensors", small, roofs, repetitions))
-    show(drop_in.bench_drop_in("small tensors", small, roofs, repetitions))
-    module = states.module(options.small // 8)
-    show([stage.bench_module(module, roofs, repetitions)])
-    show([drop_in.bench_module(module, roofs, repetitions)])
-    del module
-    show([save.bench_save("small tensors", small, folder, roofs, repetitions)])
-    few = min(3, repetitions)  # a peer takes seconds
-    show(restore.bench_restore(" small tensors", small, folder / "small", roofs, few))
-    del small
-    state = states.large(int(options.gib * 2**30))
-    show(stage.bench_stage("large tensors", state, roofs, repetitions))
-    show(stage.bench_blocked("large tensors", state, roofs, repetitions))
-    show(drop_in.bench_drop_in("large tensors", state, roofs, repetitions))
-    show([save.bench_save("large tensors", state, folder, roofs, repetitions, each_writer=True)])
-    show([save.bench_blocked(state, folder, roofs, repetitions)])
-    show([save.bench_first(state, folder, roofs, few)])
-    show([beside.bench_beside(state, folder, repetitions)])
-    show(restore.bench_restore("", state, folder / "large", roofs, repetitions))
-    del state
-    show([training.bench_training(int(options.gib * 2**30), folder, repetitions)])
-    return workloads
-
-
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
+    if options.list:
+        print("\n".join(options.names))
+        return 0
     needed = int(options.gib * 2**30) * _MEMORY_FACTOR
     if machine.available_memory() < needed:
         print(f"needs {needed / 2**30:.1f} GiB of free memory; give a smaller --gib")
@@ -121,7 +95,18 @@ def main(arguments: list[str]) -> int:
     described = machine.describe(folder)
     report.print_machine(described)
     try:
-        workloads = run_all(options, data)
+        workloads = []
+        settings = Settings(
+            large_nbytes=int(options.gib * 2**30),
+            small=options.small,
+            repetitions=options.repetitions,
+            folder=data,
+            roofs=Roofs(_BUILD / "bench", data),
+        )
+        for workload in benches.run(options.names, settings):
+            report.print_workload(workload)
+            sys.stdout.flush()
+            workloads.append(workload)
     finally:
         shutil.rmtree(data, ignore_errors=True)
     verdicts = report.judge(workloads, _TARGETS)

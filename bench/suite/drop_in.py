@@ -19,13 +19,17 @@ PEER = "torch StateDictStager"
 PEER_SHARED = PEER + ", shared"
 
 
-def bench_drop_in(name: str, state: State, roofs: Roofs, repetitions: int) -> list[Workload]:
+def bench_first(name: str, state: State, repetitions: int) -> list[Workload]:
     nbytes = nbytes_of(state)
     return [
         _first(f"drop-in {name}, first", state, nbytes, repetitions, shared=False),
         _first(f"drop-in {name}, first shared", state, nbytes, repetitions, shared=True),
-        _steady(f"drop-in {name}, steady", lambda: state, nbytes, roofs, repetitions),
     ]
+
+
+def bench_steady(name: str, state: State, roofs: Roofs, repetitions: int) -> list[Workload]:
+    what = f"drop-in {name}, steady"
+    return [_steady(what, lambda: state, nbytes_of(state), roofs, repetitions)]
 
 
 def bench_module(module: torch.nn.Module, roofs: Roofs, repetitions: int) -> Workload:

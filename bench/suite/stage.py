@@ -24,12 +24,13 @@ BLOCKING = "Stager.stage, blocking"
 PEER = "torch StateDictStager"
 
 
-def bench_stage(name: str, state: State, roofs: Roofs, repetitions: int) -> list[Workload]:
-    nbytes = nbytes_of(state)
-    return [
-        _first(f"stage {name}, first", state, nbytes, roofs, repetitions),
-        _steady(f"stage {name}, steady", lambda: state, nbytes, roofs, repetitions),
-    ]
+def bench_first(name: str, state: State, roofs: Roofs, repetitions: int) -> list[Workload]:
+    return [_first(f"stage {name}, first", state, nbytes_of(state), roofs, repetitions)]
+
+
+def bench_steady(name: str, state: State, roofs: Roofs, repetitions: int) -> list[Workload]:
+    what = f"stage {name}, steady"
+    return [_steady(what, lambda: state, nbytes_of(state), roofs, repetitions)]
 
 
 def bench_module(module: torch.nn.Module, roofs: Roofs, repetitions: int) -> Workload:

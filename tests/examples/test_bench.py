@@ -13,6 +13,23 @@ from suite.measure import Figure, Target, Workload, interleave
 from suite.report import judge
 
 
+def test_benchmarks_are_chosen_by_name(run: Run, tmp_path: Path) -> None:
+    listed = run("bench/run.py", "--list", "stage.steady", "save.durable.small")
+    assert listed.stdout.split() == [
+        "stage.steady.small",
+        "save.durable.small",
+        "stage.steady.module",
+        "stage.steady.large",
+    ]
+    unknown = run("bench/run.py", "--list", "stage.stead")
+    assert unknown.returncode == 2 and "no benchmark is called stage.stead" in unknown.stderr
+    out = tmp_path / "out.json"
+    done = run("bench/run.py", "--quick", "--folder", tmp_path / "d", "--json", out, "save.durable")
+    assert done.returncode == 0
+    names = [workload["name"] for workload in json.loads(out.read_text())["workloads"]]
+    assert names == ["save, durable, small tensors", "save, durable, large tensors"]
+
+
 def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> None:
     done = run(
         "bench/run.py",
@@ -32,13 +49,13 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "drop-in small tensors, first",
         "drop-in small tensors, first shared",
         "drop-in small tensors, steady",
-        "stage module.state_dict(), steady",
-        "drop-in module.state_dict(), steady",
         "save, durable, small tensors",
         "resume in place small tensors, warm page cache",
         "resume in place small tensors, cold page cache",
         "load small tensors, warm page cache",
         "load small tensors, cold page cache",
+        "stage module.state_dict(), steady",
+        "drop-in module.state_dict(), steady",
         "stage large tensors, first",
         "stage large tensors, steady",
         "stage large tensors, loop stopped",
