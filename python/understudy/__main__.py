@@ -18,14 +18,18 @@ PROGRAM = "understudy"
 def candidates() -> Iterator[Path]:
     """Where the program may lie, the likeliest first."""
     try:
-        files = metadata.files("understudy") or []
+        installed = metadata.distribution(PROGRAM)
     except metadata.PackageNotFoundError:  # run from a build folder
-        files = []
-    # Wherever the package was installed to (a user's folder, a --target).
-    yield from (Path(str(file.locate())) for file in files if file.name == PROGRAM)
-    yield Path(sysconfig.get_path("scripts")) / PROGRAM
+        installed = None
+    here = Path(__file__).resolve().parent
+    # Wherever the package was installed to (a user's folder, a --target); another
+    # installation than the one that is imported has another program.
+    if installed and Path(str(installed.locate_file(PROGRAM))).resolve() == here:
+        files = installed.files or []
+        yield from (Path(str(file.locate())) for file in files if file.name == PROGRAM)
     if found := shutil.which(PROGRAM):
         yield Path(found)
+    yield Path(sysconfig.get_path("scripts")) / PROGRAM
 
 
 def doctor(program: Path, arguments: list[str]) -> int:

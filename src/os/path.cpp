@@ -32,7 +32,7 @@ bool is_url(std::string_view path) {
 
 void require_path(const std::filesystem::path& path) {
   const std::string_view text = path.native();
-  if (text.empty()) fail(ErrorCode::invalid, "the path is empty");
+  if (text.empty()) fail(ErrorCode::invalid, "\"\" is not the name of a file or a folder");
   if (text.find('\0') != text.npos) {
     fail(ErrorCode::invalid, "the path {} has a NUL in it", text.substr(0, text.find('\0')));
   }

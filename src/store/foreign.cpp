@@ -132,7 +132,6 @@ std::string_view name_item(const os::Directory& folder, const std::string& name)
 
 std::string name_content(std::span<const std::byte> beginning, std::string_view file) {
   const std::string_view text(reinterpret_cast<const char*>(beginning.data()), beginning.size());
-  if (text.empty()) return "empty";
   if (begins_as_safetensors(text)) return {};
   for (const Mark& mark : kMarks) {
     if (text.size() > mark.at && text.substr(mark.at).starts_with(mark.bytes)) {

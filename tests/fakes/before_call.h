@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <functional>
 #include <type_traits>
 
@@ -30,7 +31,11 @@ class BeforeCall {
   template <class R, class... A, R (*os::Calls::*Member)(A...)>
   struct Watched<Member> {
     static R call(A... arguments) {
-      if (++current_->count_ == current_->at_) current_->then_();
+      if (++current_->count_ == current_->at_) {
+        const int before = errno;
+        current_->then_();
+        errno = before;  // who reads a folder tells its end from a failure by that
+      }
       return (os::system_calls().*Member)(arguments...);
     }
   };

@@ -33,6 +33,8 @@ def errors(tmp_path) -> dict[str, Error]:
     data[-1] ^= 1
     (tmp_path / "damaged").write_bytes(data)
     (tmp_path / "zip").write_bytes(b"PK\x03\x04" + bytes(40))
+    ring = tmp_path / "ring"
+    ring.symlink_to(ring)
     closed = Checkpointer(tmp_path / "closed")
     closed.close()
     return {
@@ -40,7 +42,7 @@ def errors(tmp_path) -> dict[str, Error]:
         "unsupported": error_of(lambda: load_file(tmp_path / "zip")),
         "not_found": error_of(lambda: load_file(tmp_path / "none")),
         "corrupt": error_of(lambda: load_file(tmp_path / "damaged")),
-        "io": error_of(lambda: load_file("/proc/self/mem")),
+        "io": error_of(lambda: load_file(ring)),
         "closed": error_of(lambda: closed.save(1, {})),
     }
 
@@ -54,13 +56,10 @@ def test_errors_are_pythons_own_kinds_too(errors):
         for other in (ValueError, FileNotFoundError, OSError, TimeoutError):
             assert isinstance(error, other) == issubclass(kinds.get(code, Error), other), code
     assert errors["not_found"].errno == errno.ENOENT
-    assert errors["io"].errno == errno.EIO
+    assert errors["io"].errno == errno.ELOOP
 
 
-def test_the_number_is_the_systems(tmp_path):
-    ring = tmp_path / "ring"
-    ring.symlink_to(ring)
-    assert error_of(lambda: load_file(ring)).errno == errno.ELOOP
+def test_the_number_is_the_systems():
     error = error_of(lambda: load_file("/dev/shm/" + "n" * 300))
     assert error.errno == errno.ENAMETOOLONG and str(error).startswith("cannot ")
 

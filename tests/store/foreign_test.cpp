@@ -46,7 +46,6 @@ const Content kContents[] = {
     {"the index of a model in several files", R"({"weight_map": {}})", "m.safetensors.index.json"},
     {"the manifest of a step", "{\n  \"version\": \"1.0\"", "checkpoint.json"},
     {"a JSON text", "{\"a\": 1}", "config.json"},
-    {"empty", ""},
 };
 
 TEST(ForeignFiles, AreNamedForWhatTheyAre) {

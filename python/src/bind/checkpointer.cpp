@@ -301,7 +301,16 @@ void bind_results(nb::module_& m) {
       .def_ro("step", &Resumed::step, "What was resumed.")
       .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
       .def_ro("reader", &Resumed::reader, "How its bytes were read, and why so.")
-      .def_ro("skipped", &Resumed::skipped, "Newer steps that were damaged, each with the reason.")
+      .def_prop_ro(
+          "skipped",
+          [](const Resumed& r) {
+            nb::list skipped;
+            for (const auto& [step, reason] : r.skipped) {
+              skipped.append(nb::make_tuple(step, str_of(reason)));
+            }
+            return skipped;
+          },
+          "Newer steps that were damaged, each with the reason.")
       .def_ro("discarded", &Resumed::discarded, "Newer steps that discard_newer removed.")
       .def("__repr__", [](const Resumed& r) {
         return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source,

@@ -47,6 +47,8 @@ inline nb::object call_method(nb::handle method, PyObject* self) {
 
 /// UTF-8 of a str; of one with lone surrogates, with those replaced.
 std::string text_of(nb::handle str);
+/// A str of text that may hold the bytes of a file's name.
+nb::object str_of(std::string_view text);
 /// "package.module.Type" of a type.
 std::string name_of_type(nb::handle type);
 

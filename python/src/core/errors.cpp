@@ -42,9 +42,7 @@ nb::object make_error(std::string_view code, const nb::object& text, int number)
 
 nb::object make_error(const Error& error) {
   // Messages may name files whose names are not UTF-8.
-  const std::string_view message = error.what();
-  const auto text = steal_or_throw(PyUnicode_DecodeUTF8(
-      message.data(), static_cast<Py_ssize_t>(message.size()), "surrogateescape"));
+  const auto text = str_of(error.what());
   const auto* system = dynamic_cast<const SystemError*>(&error);
   return make_error(to_string(error.code()), text, system != nullptr ? system->number() : 0);
 }
@@ -70,6 +68,11 @@ std::string text_of(nb::handle str) {
   char* data = nullptr;
   throw_if(PyBytes_AsStringAndSize(bytes.ptr(), &data, &length) != 0);
   return {data, static_cast<std::size_t>(length)};
+}
+
+nb::object str_of(std::string_view text) {
+  return steal_or_throw(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape"));
 }
 
 std::string name_of_type(nb::handle type) {
