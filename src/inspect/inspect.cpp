@@ -91,14 +91,19 @@ std::vector<StepInfo> list_steps(const fs::path& directory) {
     fail(ErrorCode::invalid, "'{}' is not a folder of steps", directory.string());
   }
   const auto run = os::Directory::open(directory);
-  std::vector<StepInfo> infos;
-  for (const auto& step : store::look_at_steps(run)) {
-    const auto nbytes = step_nbytes(run, step);
-    if (!nbytes) continue;
-    infos.push_back({step.step, step.path, step.is_complete(), step.problem, *nbytes,
-                     step.manifest ? step.manifest->time : ""});
+  for (int turn = 0; turn < store::kReadTurns; ++turn) {
+    std::vector<StepInfo> infos;
+    bool is_newest_gone = false;  // then a newer one may have come before it went
+    for (const auto& step : store::look_at_steps(run)) {
+      const auto nbytes = step_nbytes(run, step);
+      is_newest_gone = !nbytes;
+      if (!nbytes) continue;
+      infos.push_back({step.step, step.path, step.is_complete(), step.problem, *nbytes,
+                       step.manifest ? step.manifest->time : ""});
+    }
+    if (!is_newest_gone) return infos;
   }
-  return infos;
+  store::fail_restless(directory);
 }
 
 std::vector<Description> describe(const fs::path& path) {
