@@ -70,6 +70,7 @@ TEST_F(RunFolderTest, MovedOrReplacedIsAnErrorOfEveryCall) {
     ckpt.save(2, training_state(2), {.overwrite = true}).wait();
     EXPECT_EQ(ckpt.latest(), 2);
     ckpt.close();
+    fs::remove_all(run / "step-2");
   }
 }
 

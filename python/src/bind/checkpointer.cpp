@@ -254,7 +254,7 @@ class PyCheckpointer {
       is_writer_logged_ = true;
       log("info", "steps of %s are written by %s", nb::str(metrics.writer.c_str()));
     }
-    if (metrics.unremoved != warned_of_unremoved_ && !metrics.unremoved.empty()) {
+    if (warned_of_unremoved_.empty() && !metrics.unremoved.empty()) {
       log("warning", "%s grows: %s", nb::str(metrics.unremoved.c_str()));
     }
     warned_of_unremoved_ = metrics.unremoved;
