@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from again import Holder, stage
+from again import AGAIN, Holder, stage
 from same import assert_same
 from test_properties import tensors_of
 
@@ -38,7 +38,7 @@ def test_nothing_is_kept_alive():
             "h": Holder({"w": torch.zeros(3)}),
         }
         got, plan = stage(stager, state)
-        assert plan == "again"
+        assert plan == AGAIN
         assert not any(x.any() for x in tensors_of(got))
 
 
@@ -77,7 +77,7 @@ def test_storages_are_held_behind_the_call(overlapping):
         with ticket.wait() as snapshot:
             assert (snapshot.state()["w"] == n).all()
         assert ticket.capture.startswith("overlapped")
-        assert ticket.metrics()["plan"] == ("again" if n > 1 else "new")
+        assert ticket.metrics()["plan"] == (AGAIN if n > 1 else "new")
 
 
 def test_pages_are_protected_where_the_tensor_lies_now(overlapping):
@@ -87,7 +87,7 @@ def test_pages_are_protected_where_the_tensor_lies_now(overlapping):
         places[n % 2].add_(2)
         with ticket.wait() as snapshot:
             assert (snapshot.state()["w"] == n).all()
-        assert ticket.metrics()["plan"] == ("again" if n > 0 else "new")
+        assert ticket.metrics()["plan"] == (AGAIN if n > 0 else "new")
 
 
 def test_what_was_compared_is_what_is_captured():

@@ -2,6 +2,7 @@
 are given out again are as new."""
 
 import gc
+import os
 import weakref
 
 import pytest
@@ -14,7 +15,7 @@ from understudy._core import _use_peek
 
 def test_tensors_of_this_torch_are_looked_into():
     understudy.torch.StateDictStager().close()
-    assert _use_peek(True)
+    assert _use_peek(True) == (os.environ.get("UNDERSTUDY_PEEK") != "0")
 
 
 def negative(x):
