@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "understudy/system_error.h"
+#include "understudy/text.h"
 
 namespace understudy::python {
 namespace {
@@ -41,10 +42,9 @@ nb::object make_error(std::string_view code, const nb::object& text, int number)
 }
 
 nb::object make_error(const Error& error) {
-  // Messages may name files whose names are not UTF-8.
   const std::string_view message = error.what();
-  const auto text = steal_or_throw(PyUnicode_DecodeUTF8(
-      message.data(), static_cast<Py_ssize_t>(message.size()), "surrogateescape"));
+  const auto text = steal_or_throw(
+      PyUnicode_DecodeUTF8(message.data(), static_cast<Py_ssize_t>(message.size()), "strict"));
   const auto* system = dynamic_cast<const SystemError*>(&error);
   return make_error(to_string(error.code()), text, system != nullptr ? system->number() : 0);
 }
@@ -92,7 +92,7 @@ nb::object exception_of(const std::exception_ptr& failure) {
   } catch (const std::bad_alloc&) {
     return nb::borrow(PyExc_MemoryError)();
   } catch (const std::exception& error) {
-    return nb::borrow(PyExc_RuntimeError)(error.what());
+    return nb::borrow(PyExc_RuntimeError)(printable(error.what()));
   }
 }
 
@@ -100,7 +100,7 @@ void add_note(nb::python_error& error, const std::string& note) {
   const auto value = error.value();
   if (!nb::hasattr(value, "add_note")) return;
   try {
-    value.attr("add_note")(note);
+    value.attr("add_note")(printable(note));
   } catch (nb::python_error&) {
     // The note is a courtesy; the error itself must get through.
   }
