@@ -14,8 +14,8 @@
 namespace {
 
 // A node of a tree is 48 bytes and can be two of text; growing takes it three times,
-// and containers have more to them.
-constexpr std::size_t kMostForAByte = 1024;
+// and containers have more to them. The most that was seen is 64 for a byte.
+constexpr std::size_t kMostForAByte = 256;
 // Tables and buffers that do not depend on the input.
 constexpr std::size_t kMostAtAll = std::size_t{4} << 20;
 

@@ -203,8 +203,9 @@ TEST_F(ExportTest, TiedTensorsWithReservedNamesAreWritten) {
 }
 
 TEST_F(ExportTest, ViewsOfFarMoreThanIsStoredAreRefused) {
-  const auto one = counting(DType::f32, {4});
-  save(Value::dict({{"x", Tensor(one.storage(), DType::f32, {std::int64_t{1} << 40}, {0})}}));
+  const auto one = counting(DType::f32, {4}, 0);
+  const Tensor expanded(one.storage(), DType::f32, {std::int64_t{1} << 40}, {0});
+  save(Value::dict({{"x", expanded}}));
   expect_error(ErrorCode::unsupported, "'x' have more than 1073741824 bytes",
                [&] { export_state(state_, out_); });
   EXPECT_FALSE(fs::exists(out_));

@@ -78,8 +78,8 @@ def craft(
     return path
 
 
-def manifest(members: dict[str, object], **others: object) -> str:
-    """A manifest's text; `members` go over what an empty step has."""
+def manifest(members: dict[str, object], *lines: str) -> str:
+    """A manifest's text; `members` go over what an empty step has, `lines` come after them."""
     base: dict[str, object] = {
         "version": "1.0",
         "required_features": [],
@@ -89,7 +89,6 @@ def manifest(members: dict[str, object], **others: object) -> str:
         "files": [],
         "metadata": None,
     }
-    lines = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in {**base, **members}.items()]
-    lines += [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in others.items()]
-    text = "{\n" + ",\n".join(lines) + ',\n  "digest": "'
+    named = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in {**base, **members}.items()]
+    text = "{\n" + ",\n".join("  " + line for line in [*named, *lines]) + ',\n  "digest": "'
     return text + hash128((text + "0" * DIGEST_DIGITS + '"\n}\n').encode()) + '"\n}\n'
