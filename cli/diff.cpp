@@ -25,7 +25,7 @@ std::string differences_text(const std::vector<Difference>& differences) {
   std::string text;
   for (const auto& difference : differences) {
     text += fmt::format("{}: {}\n", difference.path.empty() ? "the state" : escape(difference.path),
-                        escape(difference.what));
+                        printable(difference.what));
   }
   return text + counted(differences.size(), "difference") + "\n";
 }

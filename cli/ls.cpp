@@ -33,7 +33,7 @@ void print_text(const std::vector<StepInfo>& steps) {
   line("step", "size", "time", "state");
   for (const auto& step : steps) {
     line(step.step, human_size(step.nbytes), step.time.empty() ? "-" : escape(step.time),
-         step.is_complete ? "whole" : "damaged: " + escape(step.problem));
+         step.is_complete ? "whole" : "damaged: " + printable(step.problem));
   }
 }
 

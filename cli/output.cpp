@@ -17,49 +17,6 @@ void require_written(bool is_written) {
   throw Error(ErrorCode::io, fmt::format("cannot write the output: {}", std::strerror(errno)));
 }
 
-struct Character {
-  char32_t code = 0;
-  std::size_t length = 0;  ///< bytes; 0 when it is not UTF-8
-};
-
-/// The character at the front of `text`, which is not empty.
-Character first_character(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text[0]);
-  if (lead < 0x80) return {lead, 1};
-  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 0;
-  if (length == 0 || lead > 0xf4 || text.size() < length) return {};
-  char32_t code = lead & (0x7f >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    const auto next = static_cast<unsigned char>(text[i]);
-    if ((next & 0xc0) != 0x80) return {};
-    code = code << 6 | (next & 0x3f);
-  }
-  // Shortest form only, no surrogates, nothing beyond Unicode.
-  constexpr std::array<char32_t, 5> kLeast{0, 0, 0x80, 0x800, 0x10000};
-  if (code < kLeast[length] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return {};
-  return {code, length};
-}
-
-/// True for what could move the cursor, or let a name look like another.
-bool is_harmful(char32_t c) {
-  return c < 0x20 || (c >= 0x7f && c < 0xa0) ||  // controls
-         c == 0x200e || c == 0x200f ||           // direction marks
-         (c >= 0x2028 && c <= 0x202e) ||         // line separators, direction
-         (c >= 0x2066 && c <= 0x2069) || c == 0xfeff;
-}
-
-std::string escaped(char32_t c) {
-  switch (c) {
-    case '\n': return "\\n";
-    case '\r': return "\\r";
-    case '\t': return "\\t";
-    case '\\': return "\\\\";
-    default: break;
-  }
-  if (c < 0x100) return fmt::format("\\x{:02x}", static_cast<unsigned>(c));
-  return fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-}
-
 }  // namespace
 
 void print(std::string_view text) {
@@ -79,27 +36,7 @@ Json error_json(ErrorCode code, std::string_view message) {
 }
 
 void print_error(std::string_view message) noexcept {
-  std::fprintf(stderr, "understudy: error: %s\n", escape(message).c_str());
-}
-
-std::string escape(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  while (!text.empty()) {
-    const auto [code, length] = first_character(text);
-    if (length == 0) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[0]));
-      text.remove_prefix(1);
-      continue;
-    }
-    if (is_harmful(code) || code == '\\') {
-      out += escaped(code);
-    } else {
-      out += text.substr(0, length);
-    }
-    text.remove_prefix(length);
-  }
-  return out;
+  std::fprintf(stderr, "understudy: error: %s\n", printable(message).c_str());
 }
 
 std::string human_size(std::uint64_t nbytes) {

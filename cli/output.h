@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "understudy/error.h"
+#include "understudy/text.h"
 
 namespace understudy::cli {
 
@@ -25,11 +26,6 @@ Json error_json(ErrorCode code, std::string_view message);
 
 /// "understudy: error: ..." on standard error.
 void print_error(std::string_view message) noexcept;
-
-/// Text from a file or a path, safe for a terminal: control characters,
-/// invalid UTF-8, what turns the direction of writing, and the backslash come
-/// out as escapes.
-std::string escape(std::string_view text);
 
 /// "512 B", "1.5 KiB", "2.0 GiB".
 std::string human_size(std::uint64_t nbytes);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <unordered_map>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -71,7 +71,7 @@ class Sharing {
 
  private:
   const std::vector<TensorInfo>& tensors_;
-  std::unordered_map<std::string, std::vector<std::size_t>> users_;
+  std::map<std::string, std::vector<std::size_t>> users_;
 };
 
 class Printer {
@@ -167,9 +167,9 @@ class Printer {
     if (!description_.is_ours) {
       return fmt::format("{}, a type that no tensor has", escape(object.type_name));
     }
-    return fmt::format("object of type {}, {}", escape(object.type_name),
-                       object.pickle ? fmt::format("{} bytes of pickle", object.pickle->size())
-                                     : std::string("not stored"));
+    if (!object.pickle) return fmt::format("{}, not read", escape(object.type_name));
+    return fmt::format("object of type {}, {} bytes of pickle", escape(object.type_name),
+                       object.pickle->size());
   }
 
   std::string scalars(const Value& value) const {

@@ -29,7 +29,7 @@ std::string report_text(const VerifyReport& report) {
     auto text = fmt::format("{}: damaged in {}\n", path, counted(report.damage.size(), "place"));
     for (const auto& found : report.damage) {
       text += fmt::format("  {} at byte {}: {}\n", escape(found.file.string()), found.offset,
-                          escape(found.what));
+                          printable(found.what));
     }
     return text;
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <span>
+#include <vector>
 
 #include "format/integrity.h"
 #include "format/safetensors.h"
@@ -39,6 +40,15 @@ void read(std::span<const std::byte> bytes, std::uint64_t file_nbytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto bytes = std::as_bytes(std::span(data, size));
+  std::vector<std::byte> sized(bytes.begin(), bytes.end());
+  if (size > format::kPrefixNbytes) {
+    // The prefix set right, so that what lies behind it is reached.
+    for (int i = 0; i < 8; ++i) {
+      sized[static_cast<std::size_t>(i)] =
+          static_cast<std::byte>((size - format::kPrefixNbytes) >> (8 * i));
+    }
+  }
+  read(sized, size);
   // The size of the data is in the JSON; a few are tried beside the one that
   // the corpus has.
   for (const std::uint64_t data_nbytes : {0, 8, 64, 4096}) read(bytes, size + data_nbytes);

@@ -1,6 +1,7 @@
 // Drives a fuzz target without a fuzzer: every file named on the command line
 // or in the folders named there (by default the target's own corpus) as it is,
-// then a fixed number of mutations of them, the same on every run.
+// then a fixed number of mutations of them, the same on every run, and at last long
+// inputs: what an input costs is bounded by its length (bounds.h).
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "bounds.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
@@ -111,14 +114,35 @@ void edit(std::string& text, Dice& dice) {
 }
 
 void feed(const std::string& text) {
-  LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  understudy::fuzz::within_bounds(text.size(), [&] {
+    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  });
+}
+
+// Long enough that what takes time by the square of it shows.
+constexpr std::size_t kSwollenNbytes = std::size_t{4} << 20;
+
+// A file in swollen/ has three lines, of which the second is repeated, with the
+// number of the repetition in place of each '%'.
+std::string swollen(const std::string& pattern) {
+  const auto first = pattern.find('\n'), second = pattern.find('\n', first + 1);
+  auto text = pattern.substr(0, first);
+  const auto repeated = pattern.substr(first + 1, second - first - 1);
+  text.reserve(kSwollenNbytes + pattern.size() + 64);
+  for (std::size_t i = 0; text.size() < kSwollenNbytes; ++i) {
+    for (const char c : repeated) c == '%' ? text += std::to_string(i) : text += c;
+  }
+  return text + pattern.substr(second + 1);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<fs::path> arguments(argv + 1, argv + argc);
-  if (arguments.empty()) arguments.emplace_back(UNDERSTUDY_CORPUS);
+  std::vector<fs::path> arguments(argv + 1, argv + argc), patterns;
+  if (arguments.empty()) {
+    arguments.emplace_back(UNDERSTUDY_CORPUS);
+    if (fs::exists(UNDERSTUDY_SWOLLEN)) patterns = files_in({UNDERSTUDY_SWOLLEN});
+  }
   std::vector<std::string> inputs;
   for (const auto& path : files_in(arguments)) inputs.push_back(read_file(path));
   if (inputs.empty()) {
@@ -132,6 +156,8 @@ int main(int argc, char** argv) {
     for (auto edits = 1 + dice.roll(5); edits > 0; --edits) edit(text, dice);
     feed(text);
   }
-  std::printf("%zu inputs and %d mutations\n", inputs.size(), kMutations);
+  for (const auto& path : patterns) feed(swollen(read_file(path)));
+  std::printf("%zu inputs, %d mutations, %zu long ones; at most %.0f bytes of memory for one\n",
+              inputs.size(), kMutations, patterns.size(), understudy::fuzz::most_for_a_byte());
   return 0;
 }

@@ -47,6 +47,7 @@ PUBLIC_HEADERS = {
     "error": "base",
     "system_error": "base",
     "options": "base",
+    "text": "base",
     "ticket": "base",
     "version": "base",
     "waiting": "base",

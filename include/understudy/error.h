@@ -24,7 +24,8 @@ enum class ErrorCode {
 std::string_view to_string(ErrorCode code) noexcept;
 
 /// The only exception the library throws on purpose. `what()` is one sentence
-/// that names what failed, where (file, offset, tensor path) and why.
+/// that names what failed, where (file, offset, tensor path) and why; names in it
+/// are safe to print (understudy/text.h).
 class Error : public std::runtime_error {
  public:
   /// An error with this code; `message` becomes `what()`.

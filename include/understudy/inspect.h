@@ -59,7 +59,9 @@ struct Description {
 };
 
 /// Looks into `path`: a step's folder, a run's folder (its newest step) or a
-/// safetensors file of anyone's. Reads headers only.
+/// safetensors file of anyone's. Reads the header, and long texts, bytes and lists of
+/// numbers up to 64 MiB of them; those beyond are opaque leaves in the tree that say
+/// what they are.
 std::vector<Description> describe(const std::filesystem::path& path);
 
 /// One damaged place.

@@ -14,6 +14,10 @@ namespace understudy {
 /// Extents of a tensor, outermost first. Counts of elements, not bytes.
 using Dims = std::vector<std::int64_t>;
 
+/// The most dimensions that a tensor may have: as many as PyTorch's operations and
+/// NumPy take. What goes through dimensions one by one may count on it.
+inline constexpr std::size_t kMaxDims = 64;
+
 /// Bytes to be copied from one place in host memory to another.
 struct ByteCopy {
   const std::byte* from = nullptr;  ///< the first byte to read
@@ -53,7 +57,8 @@ class Tensor {
  public:
   /// A view at `byte_offset` (of element 0) into `storage`. Empty `strides`
   /// with non-empty `shape` means C order. Throws Error(invalid) when the view
-  /// does not lie within the storage or the sizes overflow.
+  /// does not lie within the storage, the sizes overflow or there are more than
+  /// kMaxDims dimensions.
   Tensor(std::shared_ptr<const Storage> storage, DType dtype, Dims shape, Dims strides = {},
          std::uint64_t byte_offset = 0);
 

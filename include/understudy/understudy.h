@@ -12,6 +12,7 @@
 #include "understudy/stager.h"
 #include "understudy/system_error.h"
 #include "understudy/tensor.h"
+#include "understudy/text.h"
 #include "understudy/ticket.h"
 #include "understudy/value.h"
 #include "understudy/version.h"

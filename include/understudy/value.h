@@ -88,6 +88,7 @@ class Value {
     slice,               ///< tuple of three
     range,               ///< tuple of three integers
     ellipsis,            ///< none
+    long_integer,  ///< bytes: an int too long for decimal digits, two's complement, little-endian
   };
 
   using Pair = std::pair<Value, Value>;  ///< a key and its value

@@ -1,5 +1,7 @@
 #include "base/error.h"
 
+#include "understudy/text.h"
+
 namespace understudy {
 
 std::string_view to_string(ErrorCode code) noexcept {
@@ -18,6 +20,6 @@ std::string_view to_string(ErrorCode code) noexcept {
 }
 
 Error::Error(ErrorCode code, const std::string& message)
-    : std::runtime_error(message), code_(code) {}
+    : std::runtime_error(printable(message)), code_(code) {}
 
 }  // namespace understudy

@@ -15,6 +15,7 @@
 #include "format/header_writer.h"
 #include "format/safetensors.h"
 #include "format/text.h"
+#include "understudy/tensor.h"
 
 namespace understudy::format {
 namespace {
@@ -45,7 +46,12 @@ class HeaderEvents {
   bool number_unsigned(Json::number_unsigned_t value) {
     if (is_skipped()) return true;
     if (at_ == At::shape) {
-      header_.entries.back().shape.push_back(value);
+      auto& shape = header_.entries.back().shape;
+      if (shape.size() == kMaxDims + 1) {  // the parts of complex numbers are one more
+        fail(ErrorCode::unsupported, "{}: {} has more than {} dimensions", file_, place(),
+             kMaxDims);
+      }
+      shape.push_back(value);
     } else if (at_ == At::offsets && offsets_ < 2) {
       auto& entry = header_.entries.back();
       (offsets_++ == 0 ? entry.begin : entry.end) = value;

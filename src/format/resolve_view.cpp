@@ -19,6 +19,10 @@ void fill_in(View& view, const Entry& entry, std::string_view file) {
          in_quotes(entry.name), entry.dtype);
   }
   if (components != 1) view.shape.back() /= components;
+  if (view.shape.size() > kMaxDims) {
+    fail(ErrorCode::unsupported, "{}: entry {} has more than {} dimensions", file,
+         in_quotes(entry.name), kMaxDims);
+  }
   view.dtype = *dtype;
   view.strides = contiguous_strides(view.shape);
   view.byte_offset = 0;

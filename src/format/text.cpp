@@ -61,22 +61,6 @@ std::string_view escape_of(unsigned char c, char (&room)[6]) noexcept {
 
 }  // namespace
 
-std::size_t utf8_sequence(std::string_view text) noexcept {
-  const auto byte = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto first = byte(0);
-  if (first < 0x80) return 1;
-  const std::size_t n = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  if (first < 0xC2 || first > 0xF4 || text.size() < n) return 0;
-  // The second byte excludes overlong forms, surrogates and what lies beyond Unicode.
-  const unsigned low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
-  const unsigned high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
-  if (byte(1) < low || byte(1) > high) return 0;
-  for (std::size_t i = 2; i < n; ++i) {
-    if (byte(i) < 0x80 || byte(i) > 0xBF) return 0;
-  }
-  return n;
-}
-
 bool is_utf8(std::string_view text) noexcept {
   std::size_t i = 0;
   while (i < text.size()) {
@@ -93,29 +77,6 @@ bool is_utf8(std::string_view text) noexcept {
     i += n;
   }
   return true;
-}
-
-std::string in_quotes(std::string_view text) {
-  constexpr std::size_t kShown = 80;  // enough to recognise a name in a one-line message
-  std::string out = "\"";
-  std::size_t i = 0;
-  while (i < text.size() && i < kShown) {
-    const auto n = utf8_sequence(text.substr(i));
-    const auto c = static_cast<unsigned char>(text[i]);
-    char room[6];
-    if (n == 0) {
-      out += "\\x";
-      out += kHexDigits[c >> 4];
-      out += kHexDigits[c & 15];
-    } else if (n == 1 && plain_run(text.substr(i, 1), 0) == 0) {
-      out += escape_of(c, room);
-    } else {
-      out += text.substr(i, n);
-    }
-    i += n == 0 ? 1 : n;
-  }
-  out += i < text.size() ? "...\"" : "\"";
-  return out;
 }
 
 void append_json_string(std::string& out, std::string_view text) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/text.h"
+
 namespace understudy::format {
 
 inline constexpr std::string_view kHexDigits = "0123456789abcdef";
@@ -17,15 +19,8 @@ constexpr int hex_digit_value(char c) noexcept {
   return -1;
 }
 
-/// Bytes of the UTF-8 sequence that begins `text`: 1 to 4, or 0 when it is not
-/// one (surrogates and overlong forms are not).
-std::size_t utf8_sequence(std::string_view text) noexcept;
-
 /// True when all of `text` is UTF-8.
 bool is_utf8(std::string_view text) noexcept;
-
-/// `text` in quotes for a message: escaped, cut after some 80 bytes.
-std::string in_quotes(std::string_view text);
 
 /// Bytes that append_json_string would append. `text` is UTF-8.
 std::uint64_t json_string_nbytes(std::string_view text) noexcept;

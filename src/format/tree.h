@@ -89,6 +89,9 @@ struct TreeSource {
   std::function<Value(const View&)> tensor;
   /// The bytes of an entry. Asked at most once for each.
   std::function<std::string(std::uint32_t entry)> blob;
+  /// False for an entry that shall not be read: its leaf becomes an opaque one
+  /// whose type name says what it is ("text of 5 bytes"). Null: all are read.
+  std::function<bool(std::uint32_t entry)> reads_blob;
   /// The i-th opaque object; null: there must be none.
   std::function<Value(std::uint32_t index, const std::string& type_name)> opaque;
   /// Says whether the subtree at this path is wanted at all; null: everything.

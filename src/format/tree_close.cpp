@@ -157,6 +157,11 @@ TreeResult FrameCloser::close_blob(TreeFrame& frame) {
     errors_.refuse_form(format_text("entry {} is not a list of numbers", in_quotes(entry.name)));
   }
   if (is_dropped(frame)) return {Value(), type_of(type), true};
+  if (source_.reads_blob && !source_.reads_blob(frame.blob.entry)) {
+    auto what =
+        format_text("{} of {} bytes", is_list ? "list" : to_string(type_of(type)), entry.nbytes());
+    return {Value(Opaque{std::move(what), nullptr, nullptr, nullptr}), type_of(type)};
+  }
   return {blob_value(frame, source_.blob(frame.blob.entry)), type_of(type)};
 }
 

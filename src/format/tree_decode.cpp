@@ -106,6 +106,7 @@ class Decoder {
   // A frame for the next child of `top`.
   void set_up(TreeFrame& frame, const TreeFrame& top) const {
     frame.depth = top.depth;
+    frame.place_nbytes = top.place_nbytes + nbytes_of_next(top);
     frame.is_inline = top.is_inline;
     switch (top.tag) {
       case Tag::list:
@@ -122,6 +123,20 @@ class Decoder {
         frame.is_root = top.is_root && top.count == 3;
         break;
       default: errors_.refuse("an array");
+    }
+  }
+
+  // What the next child of `top` adds to its path.
+  static std::uint64_t nbytes_of_next(const TreeFrame& top) {
+    if (top.tag == Tag::dict) return top.count % 2 == 1 ? 0 : value::key_nbytes(top.key) + 1;
+    return top.tag == Tag::kind ? 0 : kIndexNbytes + 1;
+  }
+
+  void count_path(const TreeFrame& top) {
+    if (top.is_inline || (top.tag == Tag::dict && top.count % 2 == 1)) return;
+    if (!paths_.add(top.place_nbytes, nbytes_of_next(top))) {
+      errors_.refuse_form(
+          format_text("its paths have more than {} bytes together", kMaxPathsNbytes));
     }
   }
 
@@ -208,7 +223,12 @@ class Decoder {
       case Tag::tuple:
       case Tag::dict:
       case Tag::kind: return add_scalar(Value(v));
-      case Tag::dims: top.view.shape.push_back(v); break;
+      case Tag::dims:
+        if (top.view.shape.size() == kMaxDims) {
+          errors_.refuse_form(format_text("a tensor has more than {} dimensions", kMaxDims));
+        }
+        top.view.shape.push_back(v);
+        break;
       case Tag::open:
         top.tag = Tag::tensor;
         top.view.entry = index(v);
@@ -271,6 +291,7 @@ class Decoder {
       return true;
     }
     auto& top = stack_.back();
+    if (top.tag != Tag::kind) count_path(top);
     switch (top.tag) {
       case Tag::list:
       case Tag::tuple: top.items.push_back(std::move(r.value)); break;
@@ -322,6 +343,7 @@ class Decoder {
   TreeErrors errors_;
   FrameCloser closer_;
   std::vector<TreeFrame> stack_;
+  PathsNbytes paths_;
   std::string path_;  // of the child that a dict was asked about last
   Value root_;
 };

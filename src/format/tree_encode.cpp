@@ -159,10 +159,19 @@ class Encoder {
     open(value.type() == Type::list ? kListTag : kTupleTag);
     std::int64_t index = 0;
     for (const auto& item : value.items()) {
-      put({&path, nullptr, index++}, item, depth + 1);
+      put_child({&path, nullptr, index++}, kIndexNbytes, item, depth);
       out_ += ',';
     }
     close();
+  }
+
+  void put_child(const Path& path, std::uint64_t key_nbytes, const Value& child, int depth) {
+    if (leaves_ != nullptr && !paths_.add(path_nbytes_, key_nbytes + 1)) {
+      refuse(path, format_text("its paths have more than {} bytes together", kMaxPathsNbytes));
+    }
+    path_nbytes_ += key_nbytes + 1;
+    put(path, child, depth + 1);
+    path_nbytes_ -= key_nbytes + 1;
   }
 
   void put_dict(const Path& path, const Value& value, int depth) {
@@ -179,7 +188,7 @@ class Encoder {
       put_inline(below, key, depth + 1);
       keys.emplace_back(begin, out_.size() - begin);
       out_ += ',';
-      put(below, child, depth + 1);
+      put_child(below, value::key_nbytes(key), child, depth);
       out_ += ',';
     }
     close();
@@ -265,6 +274,8 @@ class Encoder {
   std::size_t next_view_ = 0;
   std::size_t next_blob_ = 0;
   std::uint32_t next_opaque_ = 0;
+  std::uint64_t path_nbytes_ = 0;  // of the container that is being put
+  PathsNbytes paths_;
 };
 
 }  // namespace

@@ -43,16 +43,17 @@ enum class Tag {
 struct TreeFrame {
   Tag tag = Tag::open;
   Mode mode = Mode::whole;
-  bool is_inline = false;         // in a key or an extra: no leaves
-  bool is_root = false;           // the root, or the node of a kind at the root
-  int depth = 0;                  // containers around the frame's children
-  std::size_t count = 0;          // items so far, the tag among them
-  Value::Items items;             // of a list or tuple
-  Value::Pairs pairs;             // of a dict, with what is dropped
-  std::vector<bool> is_kept;      // of these pairs
-  Value key;                      // dict: of the child that comes next
-  Mode child_mode = Mode::whole;  // dict: of that child
-  std::size_t path_nbytes = 0;    // dict: of the path that leads to it
+  bool is_inline = false;          // in a key or an extra: no leaves
+  bool is_root = false;            // the root, or the node of a kind at the root
+  int depth = 0;                   // containers around the frame's children
+  std::size_t count = 0;           // items so far, the tag among them
+  Value::Items items;              // of a list or tuple
+  Value::Pairs pairs;              // of a dict, with what is dropped
+  std::vector<bool> is_kept;       // of these pairs
+  Value key;                       // dict: of the child that comes next
+  Mode child_mode = Mode::whole;   // dict: of that child
+  std::size_t path_nbytes = 0;     // dict: of the path that leads to it, where there is a selection
+  std::uint64_t place_nbytes = 0;  // of the path that leads to the frame, about
   View view;
   Blob blob;
   std::int64_t index = 0;  // opaque

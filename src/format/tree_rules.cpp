@@ -42,6 +42,7 @@ constexpr Rule kRules[] = {
     {Kind::slice, Type::tuple, Extra::none},
     {Kind::range, Type::tuple, Extra::none},
     {Kind::ellipsis, Type::none, Extra::none},
+    {Kind::long_integer, Type::bytes, Extra::none},
 };
 
 bool is_plain(const Value& value, Type type) noexcept {

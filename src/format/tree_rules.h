@@ -1,6 +1,7 @@
 // What a tree may say, the same for encoding and decoding.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +29,27 @@ std::optional<Value::Kind> kind_from_name(std::string_view name) noexcept;
 /// Says what is wrong with `kind` and `extra` over a node of `type`; empty when
 /// nothing is. `node` is null where the node's content is not at hand.
 std::string kind_problem(Value::Kind kind, const Value& extra, Value::Type type, const Value* node);
+
+/// All paths of a tree together have at most so many bytes: whoever names every
+/// node then knows what that takes. A tree's text is less than 25 MB, and a hundred
+/// times that is more than any state has whose names are its own.
+inline constexpr std::uint64_t kMaxPathsNbytes = std::uint64_t{1} << 30;
+
+/// An index in a path counts as so many.
+inline constexpr std::uint64_t kIndexNbytes = 8;
+
+/// Counts them.
+class PathsNbytes {
+ public:
+  /// A node under `key_nbytes` more bytes than its container. False when it is too much.
+  [[nodiscard]] bool add(std::uint64_t container_nbytes, std::uint64_t key_nbytes) noexcept {
+    nbytes_ += container_nbytes + key_nbytes;
+    return nbytes_ <= kMaxPathsNbytes;
+  }
+
+ private:
+  std::uint64_t nbytes_ = 0;
+};
 
 /// True when the value may be the key of a dict. Members of sets may be, or
 /// hold in a tuple, tensors and opaque objects too.

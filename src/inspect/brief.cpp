@@ -4,7 +4,9 @@
 #include <cmath>
 #include <string_view>
 
+#include "base/text.h"
 #include "inspect/compare.h"
+#include "understudy/text.h"
 
 namespace understudy::inspect {
 namespace {
@@ -17,12 +19,10 @@ std::string float_text(double v) {
   return fmt::format("{}", v);
 }
 
-/// The text in quotes, cut between characters of UTF-8.
-std::string in_quotes(std::string_view text) {
-  if (text.size() <= kLongestText) return fmt::format("'{}'", text);
-  auto end = kLongestText;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return fmt::format("'{}...' ({} bytes)", text.substr(0, end), text.size());
+std::string shown(std::string_view text) {
+  const auto beginning = beginning_of(text, kLongestText);
+  if (beginning.size() == text.size()) return fmt::format("'{}'", escape(text));
+  return fmt::format("'{}...' ({} bytes)", escape(beginning), text.size());
 }
 
 std::string_view type_or_kind(const Value& value) {
@@ -44,7 +44,7 @@ std::string brief(const Value& value) {
     case Value::Type::complex:
       return fmt::format("({}, {})", float_text(value.as_complex().real()),
                          float_text(value.as_complex().imag()));
-    case Value::Type::text: return in_quotes(value.as_text());
+    case Value::Type::text: return shown(value.as_text());
     case Value::Type::bytes:
       return fmt::format("{} of {} bytes", type_or_kind(value), value.as_bytes().size());
     case Value::Type::list:
@@ -55,7 +55,8 @@ std::string brief(const Value& value) {
     case Value::Type::tensor:
       return fmt::format("{} tensor of shape {}", name(value.as_tensor().dtype()),
                          dims_text(value.as_tensor().shape()));
-    case Value::Type::opaque: return fmt::format("object of type {}", value.as_opaque().type_name);
+    case Value::Type::opaque:
+      return fmt::format("object of type {}", escape(value.as_opaque().type_name));
   }
   return {};
 }

@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <unordered_map>
+#include <map>
 
+#include "inspect/spread.h"
 #include "value/walk.h"
 
 namespace understudy::inspect {
@@ -90,8 +91,8 @@ std::string token(const Value& v) {
 
 class Comparison {
  public:
-  Comparison(const Gather& gather_a, const Gather& gather_b)
-      : gather_a_(gather_a), gather_b_(gather_b) {}
+  Comparison(const Value& a, const Gather& gather_a, const Gather& gather_b)
+      : gather_a_(gather_a), gather_b_(gather_b), spread_(a) {}
 
   std::vector<Difference> run(const Value& a, const Value& b) {
     nodes({}, a, b);
@@ -145,15 +146,17 @@ class Comparison {
   }
 
   void tensors(const Path& path, const Value& a, const Value& b) {
-    if (auto what = compare_tensors(a.as_tensor(), gather_a_, b.as_tensor(), gather_b_);
-        !what.empty()) {
+    const auto& x = a.as_tensor();
+    const auto& y = b.as_tensor();
+    if (x.dtype() == y.dtype() && x.shape() == y.shape()) spread_.take(x.nbytes(), path.str());
+    if (auto what = compare_tensors(x, gather_a_, y, gather_b_); !what.empty()) {
       report(path, std::move(what));
     }
     matched_.push_back({path.str(), &a.as_tensor(), &b.as_tensor()});
   }
 
   void dicts(const Path& path, const Value& a, const Value& b) {
-    std::unordered_map<std::string, const Value*> in_b;
+    std::map<std::string, const Value*> in_b;  // sorted: keys may be chosen to collide
     for (const auto& [key, child] : b.pairs()) in_b.emplace(token(key), &child);
     bool has_same_keys = a.pairs().size() == b.pairs().size();
     for (const auto& [key, child] : a.pairs()) {
@@ -226,6 +229,7 @@ class Comparison {
 
   const Gather& gather_a_;
   const Gather& gather_b_;
+  SpreadLimit spread_;
   std::vector<Difference> differences_;
   std::vector<MatchedTensors> matched_;
 };
@@ -234,7 +238,7 @@ class Comparison {
 
 std::vector<Difference> compare(const Value& a, const Value& b, const Gather& gather_a,
                                 const Gather& gather_b) {
-  return Comparison(gather_a, gather_b).run(a, b);
+  return Comparison(a, gather_a, gather_b).run(a, b);
 }
 
 }  // namespace understudy::inspect

@@ -2,14 +2,15 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <system_error>
 #include <tuple>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "format/integrity.h"
 #include "inspect/plain_file.h"
 #include "inspect/resolve.h"
+#include "inspect/spread.h"
 #include "inspect/stored_state.h"
 #include "os/file.h"
 #include "os/path.h"
@@ -48,12 +49,13 @@ bool can_be_dropped(const std::string& name) {
 
 class Selector {
  public:
-  explicit Selector(std::string prefix) : prefix_(std::move(prefix)) {
+  Selector(std::string prefix, const Value& state)
+      : prefix_(std::move(prefix)), state_(state), spread_(state) {
     while (prefix_.ends_with('.')) prefix_.pop_back();
   }
 
-  Selection run(const Value& state) {
-    value::walk(state, [&](const value::Path& path, const Value& node) {
+  Selection run() {
+    value::walk(state_, [&](const value::Path& path, const Value& node) {
       if (!node.is_container()) leaf(path.str(), node);
       return true;
     });
@@ -87,12 +89,15 @@ class Selector {
         return;
       }
     }
+    spread_.take(tensor.nbytes(), name);
     selection_.kept.push_back({std::move(name), tensor});
   }
 
   std::string prefix_;
+  const Value& state_;
+  inspect::SpreadLimit spread_;
   Selection selection_;
-  std::unordered_set<std::string> names_;
+  std::set<std::string> names_;  // sorted: names may be chosen to collide
   std::map<Place, std::string> places_;
 };
 
@@ -205,7 +210,7 @@ ExportReport export_state(const fs::path& path, const fs::path& to, const Export
   require_new(out);
   auto source = inspect::open_target(path);
   const inspect::StoredState state(std::move(source.shard));
-  const auto selection = Selector(options.prefix).run(state.tree());
+  const auto selection = Selector(options.prefix, state.tree()).run();
   if (selection.kept.empty()) {
     fail(ErrorCode::not_found, "'{}' has no tensors{}", source.target.path.string(),
          options.prefix.empty() ? "" : fmt::format(" below '{}'", options.prefix));

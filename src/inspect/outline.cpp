@@ -1,6 +1,5 @@
 #include "inspect/outline.h"
 
-#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -8,14 +7,19 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/worker_pool.h"
 #include "format/integrity.h"
 #include "format/tree.h"
-#include "inspect/stored_state.h"
+#include "restore/block_reader.h"
 #include "restore/decode.h"
 #include "value/walk.h"
 
 namespace understudy::inspect {
 namespace {
+
+// Long leaves that are read to be looked at. A list of numbers takes six times as
+// much memory as its bytes, and nobody reads so much.
+constexpr std::uint64_t kMaxReadNbytes = std::uint64_t{64} << 20;
 
 using Storages = std::vector<std::shared_ptr<const Storage>>;
 
@@ -67,21 +71,24 @@ struct Origins {
 };
 
 Value decode(const store::ShardReader& shard, const Storages& storages, Origins& origins) {
-  BlockCursor cursor(shard);  // entries lie side by side, so a block is rarely read twice
-  const auto bytes_of = [&](const format::Entry& entry) {
-    std::string bytes(static_cast<std::size_t>(entry.nbytes()), '\0');
-    cursor.read(entry.begin, std::as_writable_bytes(std::span(bytes)));
-    return bytes;
-  };
+  const auto& entries = shard.header().entries;
+  WorkerPool readers("us-read", 1);
+  restore::BlockReader reader(shard, readers);
+  std::uint64_t nbytes = 0;
   const restore::EntryMemory memory{
       [&](std::uint32_t entry) { return storages[entry]; },
-      [&](std::uint32_t entry) { return bytes_of(shard.header().entries[entry]); },
+      [&](std::uint32_t entry) { return reader.bytes(entries[entry]); },
       [&](const Tensor& t, const value::InMemory& form) {
         auto& run = origins.runs[form.run];
         if (!run) run = std::make_shared<const Storage>(nullptr, form.run_nbytes, nullptr);
         const Tensor placed(run, t.dtype(), t.shape(), form.strides, form.byte_offset);
         origins.placed[Origins::place(placed)] = {origins.of(t).entry, form.run};
         return placed;
+      },
+      [&](std::uint32_t entry) {
+        if (entries[entry].nbytes() > kMaxReadNbytes - nbytes) return false;
+        nbytes += entries[entry].nbytes();
+        return true;
       }};
   return restore::decode_state(shard, memory, {}, /*allow_pickle=*/true);
 }

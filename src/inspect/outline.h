@@ -25,7 +25,8 @@ struct Outline {
 /// Tensors of one entry share one storage, which has the entry's size and no data; one that lay
 /// otherwise in memory has one of that size. A file that is not ours gives a flat dict; an entry of
 /// a type that no tensor can have is an opaque leaf there. Text, bytes and lists of numbers that
-/// lie in entries of their own are read, and verified.
+/// lie in entries of their own are read, and verified, up to 64 MiB of them; the rest are opaque
+/// leaves.
 Outline outline_of(const store::ShardReader& shard);
 
 }  // namespace understudy::inspect

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "base/error.h"
 #include "format/hash.h"
 #include "os/system.h"
 
@@ -118,14 +119,16 @@ std::string BlockReader::how() const {
 }
 
 std::string BlockReader::bytes(const format::Entry& entry) {
+  if (entry.nbytes() == 0) return {};
+  os::require_memory("a long leaf of the state", entry.nbytes());
   std::string out(entry.nbytes(), '\0');
-  if (out.empty()) return out;
   if (!verifies()) {
     file_.read(file_.file(), entry.begin, std::as_writable_bytes(std::span(out)));
     return out;
   }
   for (auto b = entry.begin / kBlockNbytes; b <= (entry.end - 1) / kBlockNbytes; ++b) {
     if (block_index_ != b) {
+      require_order();
       block_index_.reset();
       block_.resize(kBlockNbytes);
       file_.read_block(b, block_);
@@ -137,6 +140,15 @@ std::string BlockReader::bytes(const format::Entry& entry) {
     std::memcpy(out.data() + (lo - entry.begin), block_.data() + (lo - base), hi - lo);
   }
   return out;
+}
+
+// Long leaves lie in the order in which the tree names them, so that each block is
+// read once. Another order would have a short tree read the file again and again.
+void BlockReader::require_order() {
+  const auto most = 2 * format::block_count(file_.header().data_nbytes);
+  if (++blocks_loaded_ <= most) return;
+  fail(ErrorCode::corrupt, "{}: its long leaves lie in an order that no writer makes",
+       file_.name());
 }
 
 // Bytes that are in memory are copied by the processor: a thread for each core.

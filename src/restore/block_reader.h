@@ -70,9 +70,11 @@ class BlockReader {
   os::FreshPages pages_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::string how_;
-  // The block that `bytes` read last.
+  void require_order();
+  // The block that `bytes` read last, and how many it has read.
   std::vector<std::byte> block_;
   std::optional<std::uint64_t> block_index_;
+  std::uint64_t blocks_loaded_ = 0;
 };
 
 }  // namespace understudy::restore

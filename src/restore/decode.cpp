@@ -85,6 +85,7 @@ Value decode_state(const store::ShardReader& reader, const EntryMemory& memory,
       }
       return memory.bytes(entry);
     };
+    source.reads_blob = memory.reads_bytes;
     source.opaque = [&](std::uint32_t, const std::string& type_name) -> Value {
       fail(ErrorCode::corrupt, "{}: the tree has an object of type {} that is not in the file",
            reader.name(), type_name);

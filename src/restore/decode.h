@@ -23,6 +23,8 @@ struct EntryMemory {
   /// The tensor that stands for one which the file has in C order, and which lay otherwise in
   /// memory (restore/arrange.h).
   std::function<Tensor(const Tensor& in_file, const value::InMemory& form)> arrange;
+  /// As format::TreeSource::reads_blob.
+  std::function<bool(std::uint32_t entry)> reads_bytes = nullptr;
 };
 
 /// The state that `reader`'s header describes: the tree for a file of ours, a

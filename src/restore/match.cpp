@@ -1,6 +1,6 @@
 #include "restore/match.h"
 
-#include <unordered_map>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
@@ -75,7 +75,7 @@ class Matcher {
   }
 
   Value visit_dict(const value::Path& path, const Value& target, const Value& saved) {
-    std::unordered_map<std::string, const Value*> left;
+    std::map<std::string, const Value*> left;  // sorted: keys of a file may be chosen to collide
     for (const auto& [key, child] : saved.pairs()) left[key_id(key)] = &child;
     Value::Pairs merged;
     for (const auto& [key, child] : target.pairs()) {
@@ -132,7 +132,9 @@ class Matcher {
 
   static bool is_scalar(const Value& v) { return v.type() < Type::list; }
   static Type scalar_type(const Value& v) {
-    return v.kind() == Value::Kind::big_integer ? Type::integer : v.type();
+    const bool is_integer =
+        v.kind() == Value::Kind::big_integer || v.kind() == Value::Kind::long_integer;
+    return is_integer ? Type::integer : v.type();
   }
   static std::string key_id(const Value& key) {
     std::string id;

@@ -1,7 +1,7 @@
 #include "store/json_members.h"
 
 #include <nlohmann/json.hpp>
-#include <unordered_set>
+#include <set>
 
 #include "base/error.h"
 #include "format/safetensors.h"
@@ -61,7 +61,7 @@ class Splitter final : public nlohmann::json_sax<Json> {
   struct Level {
     bool is_object = false;
     bool is_empty = true;
-    std::unordered_set<std::string> keys;
+    std::set<std::string> keys;  // sorted: a file may choose keys that collide
   };
 
   bool refuse(std::string why) {

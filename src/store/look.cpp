@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "understudy/text.h"
 
 namespace understudy::store {
 
@@ -32,10 +33,10 @@ std::vector<std::pair<std::int64_t, std::string>> step_names(const os::Directory
 /// somebody put beside ours do not: they are for verify to tell.
 std::string find_problem(const os::Directory& folder, const Manifest& manifest) {
   for (const ManifestFile& file : manifest.files) {
-    if (!folder.exists(file.name)) return fmt::format("{} is missing", file.name);
+    if (!folder.exists(file.name)) return printable(file.name) + " is missing";
     const std::uint64_t nbytes = folder.open_file(file.name).size();
     if (nbytes != file.nbytes) {
-      return fmt::format("{} has {} bytes where the manifest says {}", file.name, nbytes,
+      return fmt::format("{} has {} bytes where the manifest says {}", printable(file.name), nbytes,
                          file.nbytes);
     }
   }

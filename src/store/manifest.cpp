@@ -6,6 +6,7 @@
 #include <charconv>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "format/hash.h"
@@ -126,14 +127,13 @@ bool is_plain_name(const std::string& name) {
 }
 
 void read_files(const Json& files, Manifest& manifest, std::string_view file) {
+  std::set<std::string> names;
   for (const Json& item : files) {
     const Fields fields(item, file);
     ManifestFile found{.name = fields.text("name"),
                        .nbytes = fields.number("nbytes"),
                        .digest = fields.text("digest")};
-    const bool is_new = std::ranges::none_of(
-        manifest.files, [&](const ManifestFile& other) { return other.name == found.name; });
-    if (!is_plain_name(found.name) || !is_new) {
+    if (!is_plain_name(found.name) || !names.insert(found.name).second) {
       fail(ErrorCode::corrupt, "{}: {} cannot be the name of a file of this step", file,
            json_text(found.name));
     }

@@ -13,6 +13,7 @@
 #include "store/look.h"
 #include "store/reader.h"
 #include "store/writer.h"
+#include "understudy/text.h"
 
 namespace understudy::store {
 
@@ -31,7 +32,7 @@ class Findings {
   }
   void add(const std::filesystem::path& file, std::uint64_t offset, std::string what) {
     const std::lock_guard guard(mutex_);
-    result_.damage.push_back({file, offset, std::move(what)});
+    result_.damage.push_back({file, offset, printable(what)});
   }
   void has_no_checksums() { result_.has_checksums = false; }
 

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "value/coverage.h"
 
 namespace understudy::value {
@@ -22,6 +23,11 @@ namespace {
 // Runs that a group may be taken apart into. Beyond it the list of runs would
 // cost more memory than the holes it saves; the span is kept instead.
 constexpr std::uint64_t kMaxRuns = 1u << 16;
+
+// Runs of views that overlap themselves in no order, in all; they can only be copied
+// one by one. A few bytes can have as many of them as their shape says, so that there
+// must be an end: this many take 400 MB.
+constexpr std::uint64_t kMaxIrregularRuns = 1u << 24;
 
 // One distinct coverage and the tensors that have it.
 struct Member {
@@ -97,11 +103,18 @@ class Finder {
     if (is_dense) return add_span(group);
     if (group.size() == 1 && group[0].coverage.is_regular) return add_single(group);
     std::uint64_t run_count = 0;
-    for (const auto& m : group) run_count += m.coverage.run_count();
+    for (const auto& m : group) {
+      run_count = checked_add(run_count, m.coverage.run_count()).value_or(~std::uint64_t{0});
+    }
     const bool is_regular = std::all_of(group.begin(), group.end(),
                                         [](const Member& m) { return m.coverage.is_regular; });
     // Irregular runs can only be copied one by one, however many they are.
     if (run_count > kMaxRuns && is_regular) return add_span(group);
+    if (!is_regular &&
+        (irregular_runs_ += std::min(run_count, kMaxIrregularRuns)) > kMaxIrregularRuns - 1) {
+      fail(ErrorCode::unsupported, "tensors that overlap themselves in more than {} pieces",
+           kMaxIrregularRuns);
+    }
     for (auto& part : split(group)) {
       if (part.size() == 1 && part[0].coverage.is_regular) {
         add_single(part);
@@ -367,6 +380,7 @@ class Finder {
   }
 
   const std::vector<const Tensor*>& tensors_;
+  std::uint64_t irregular_runs_ = 0;
   Extents result_;
 };
 

@@ -36,6 +36,10 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> reach(const Dims& shape, 
 
 // True when there are no elements; throws for sizes that cannot be.
 bool check_sizes(const Dims& shape, const Dims& strides, std::uint64_t item_size) {
+  if (shape.size() > kMaxDims) {
+    fail(ErrorCode::unsupported, "a tensor of {} dimensions: {} are the most", shape.size(),
+         kMaxDims);
+  }
   if (strides.size() != shape.size()) {
     fail(ErrorCode::invalid, "a tensor of {} dimensions was given {} strides", shape.size(),
          strides.size());

@@ -1,6 +1,7 @@
 #include "value/walk.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -24,6 +25,27 @@ void visit_below(const Path& path, const Value& node, int depth, const Visitor& 
     visit_below({&path, nullptr, index++}, child, depth + 1, visit);
 }
 
+void append_key_text(std::string& out, const Value& key) {
+  switch (key.type()) {
+    case Value::Type::none: out += "None"; break;
+    case Value::Type::boolean: out += key.as_boolean() ? "True" : "False"; break;
+    case Value::Type::integer: out += fmt::to_string(key.as_integer()); break;
+    case Value::Type::floating: out += fmt::to_string(key.as_floating()); break;
+    case Value::Type::text: out += key.as_text(); break;
+    case Value::Type::tuple: {
+      out += '(';
+      bool is_first = true;
+      for (const auto& item : key.items()) {
+        if (!std::exchange(is_first, false)) out += ',';
+        append_key_text(out, item);
+      }
+      out += ')';
+      break;
+    }
+    default: out += fmt::format("<{}>", to_string(key.type()));
+  }
+}
+
 template <class T>
 void put(std::string& out, const T& v) {
   out.append(reinterpret_cast<const char*>(&v), sizeof v);
@@ -32,22 +54,19 @@ void put(std::string& out, const T& v) {
 }  // namespace
 
 std::string key_text(const Value& key) {
-  switch (key.type()) {
-    case Value::Type::none: return "None";
-    case Value::Type::boolean: return key.as_boolean() ? "True" : "False";
-    case Value::Type::integer: return fmt::to_string(key.as_integer());
-    case Value::Type::floating: return fmt::to_string(key.as_floating());
-    case Value::Type::text: return key.as_text();
-    case Value::Type::tuple: {
-      std::string text = "(";
-      for (const auto& item : key.items()) {
-        if (text.size() > 1) text += ",";
-        text += key_text(item);
-      }
-      return text + ")";
-    }
-    default: return fmt::format("<{}>", to_string(key.type()));
-  }
+  if (key.type() == Value::Type::text) return key.as_text();
+  std::string text;
+  append_key_text(text, key);
+  return text;
+}
+
+std::uint64_t key_nbytes(const Value& key) noexcept {
+  constexpr std::uint64_t kNumber = 24;  // the longest float
+  if (key.type() == Value::Type::text) return key.as_text().size();
+  if (key.type() != Value::Type::tuple) return kNumber;
+  std::uint64_t nbytes = 2;
+  for (const auto& item : key.items()) nbytes += key_nbytes(item) + 1;
+  return nbytes;
 }
 
 void append_key_id(std::string& out, const Value& key) {

@@ -23,6 +23,9 @@ struct Path {
 /// How a key or an index is written in a path.
 std::string key_text(const Value& key);
 
+/// About as many bytes as key_text gives.
+std::uint64_t key_nbytes(const Value& key) noexcept;
+
 /// Appends bytes that differ for different keys of a dict, and for nothing else.
 void append_key_id(std::string& out, const Value& key);
 

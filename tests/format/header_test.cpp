@@ -95,6 +95,18 @@ TEST(Header, FieldsThatNobodyKnowsAreReadPast) {
   }
 }
 
+TEST(Header, DimensionsHaveAnEnd) {
+  const auto shaped = [](int count) {
+    std::string shape = "0";
+    for (int i = 1; i < count; ++i) shape += ",1";
+    return R"({"x":{"dtype":"U8","shape":[)" + shape + R"(],"data_offsets":[0,0]}})";
+  };
+  // One more than a tensor has: the parts of complex numbers.
+  EXPECT_EQ(read(shaped(65), 0).entries[0].shape.size(), 65u);
+  fakes::expect_error(ErrorCode::unsupported, "entry \"x\" in the header has more than 64",
+                      [&] { read(shaped(66), 0); });
+}
+
 struct Fault {
   const char* what;  // part of the message
   std::string json;

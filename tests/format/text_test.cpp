@@ -45,13 +45,6 @@ TEST(Text, KnowsUtf8) {
   }
 }
 
-TEST(Text, MessagesShowNamesShortAndPrintable) {
-  EXPECT_EQ(in_quotes("a\n\"b\" \xff"), R"("a\n\"b\" \xff")");
-  const auto text = in_quotes(std::string(10'000, 'x'));
-  EXPECT_LT(text.size(), 100u);
-  EXPECT_TRUE(text.ends_with("...\""));
-}
-
 TEST(Text, HexComesBack) {
   std::string bytes, hex, back;
   for (int c = 0; c < 256; ++c) bytes += static_cast<char>(c);

@@ -26,6 +26,11 @@ struct Fault {
   std::string tree;
 };
 
+std::string repeated(std::string text, int count, std::string_view part, std::string_view end) {
+  for (int i = 0; i < count; ++i) text += part;
+  return text += end;
+}
+
 const Fault kFaults[] = {
     // JSON.
     {"not valid JSON", ""},
@@ -43,6 +48,11 @@ const Fault kFaults[] = {
     {"no integer", "[\"l\",-9223372036854775809]"},
     {"beyond 64 bits", "9223372036854775808"},
     {"negative zero", "-0"},
+    // Sizes that take more than the text is long.
+    {"more than 64 dimensions", repeated("[1,\"uint8\",[1", 64, ",1", "],[1],0]")},
+    {"more than 64 dimensions", repeated("[1,\"uint8\",[1],[1", 64, ",1", "],0]")},
+    {"paths have more than",
+     repeated("[\"d\",\"" + std::string(1 << 20, 'k') + "\",[\"l\"", 1100, ",0", "]]")},
     // Tags.
     {"an empty array", "[]"},
     {"unknown tag", R"(["x",1])"},

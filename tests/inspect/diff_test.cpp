@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "fakes/expect_error.h"
 #include "fakes/states.h"
 #include "inspect/compare.h"
 #include "inspect/numbers.h"
@@ -191,6 +192,12 @@ TEST(Compare, LargeTensors) {
   b.data()[2 * (999 * 500 + 499)] ^= std::byte{1};
   EXPECT_THAT(compare(state(a), state(b)),
               ElementsAre(difference("a.x", "2 of 500000 elements differ, the first at [900, 7]")));
+}
+
+TEST(Compare, ViewsOfFarMoreThanIsStoredAreRefused) {
+  const Tensor sliding(Storage::allocate(200'000), DType::f32, {20'000, 20'000}, {1, 1});
+  fakes::expect_error(ErrorCode::unsupported, "'a.x' have more than 1073741824 bytes",
+                      [&] { compare(state(sliding), state(sliding)); });
 }
 
 TEST(Compare, Aliasing) {

@@ -202,6 +202,15 @@ TEST_F(ExportTest, TiedTensorsWithReservedNamesAreWritten) {
   EXPECT_TRUE(verify(out_).is_whole());
 }
 
+TEST_F(ExportTest, ViewsOfFarMoreThanIsStoredAreRefused) {
+  const auto one = counting(DType::f32, {4}, 0);
+  const Tensor expanded(one.storage(), DType::f32, {std::int64_t{1} << 40}, {0});
+  save(Value::dict({{"x", expanded}}));
+  expect_error(ErrorCode::unsupported, "'x' have more than 1073741824 bytes",
+               [&] { export_state(state_, out_); });
+  EXPECT_FALSE(fs::exists(out_));
+}
+
 TEST_F(ExportTest, StatesWithoutTensors) {
   save(Value::dict({{"step", 1}}));
   expect_error(ErrorCode::not_found, "no tensors", [&] { export_state(state_, out_); });

@@ -170,6 +170,15 @@ TEST_F(InspectTest, LongTextsAndListsComeFromTheirEntries) {
   EXPECT_EQ(d.tensors.size(), 1u);
 }
 
+TEST_F(InspectTest, LongLeavesBeyondALimitAreNotRead) {
+  const std::string text(40 << 20, 't');
+  save_file(Value::dict({{"first", text}, {"second", text}, {"third", "short"}}), file_);
+  const auto d = describe(file_).at(0);
+  EXPECT_EQ(d.tree.at("first").as_text(), text);
+  EXPECT_EQ(d.tree.at("second").as_opaque().type_name, "text of 41943040 bytes");
+  EXPECT_EQ(d.tree.at("third").as_text(), "short");
+}
+
 TEST_F(InspectTest, ResolvesRunsToTheirNewestStep) {
   EXPECT_EQ(describe(run_).at(0).step, 10);
   EXPECT_EQ(verify(run_).path, step(10));

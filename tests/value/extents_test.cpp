@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "fakes/expect_error.h"
+
 namespace understudy::value {
 namespace {
 
@@ -126,6 +128,11 @@ TEST_F(ExtentsTest, IrregularOverlapIsTakenApartByRuns) {
   ASSERT_EQ(e.extents.size(), 1u);
   EXPECT_EQ(e.extents[0].nbytes, 16 * 4u);
   EXPECT_TRUE(e.extents[0].has_gaps);
+}
+
+TEST_F(ExtentsTest, IrregularOverlapHasAnEnd) {
+  const auto odd = view({3000, 3000, 3000}, {2, 3, 5}, 0, DType::u8);
+  fakes::expect_error(ErrorCode::unsupported, "overlap themselves", [&] { find({odd}); });
 }
 
 TEST_F(ExtentsTest, WiderViewsKeepTheirAlignment) {

@@ -62,5 +62,11 @@ TEST(StorageTest, LargeMemoryIsZeroedAndAligned) {
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(small->data()) % 64, 0u);
 }
 
+TEST(Tensor, HasAtMost64Dimensions) {
+  EXPECT_EQ(Tensor::zeros(DType::u8, Dims(64, 1)).shape().size(), 64u);
+  fakes::expect_error(ErrorCode::unsupported, "65 dimensions",
+                      [] { Tensor::zeros(DType::u8, Dims(65, 1)); });
+}
+
 }  // namespace
 }  // namespace understudy

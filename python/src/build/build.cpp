@@ -1,5 +1,7 @@
 #include "build/build.h"
 
+#include <map>
+
 #include "core/errors.h"
 #include "core/refs.h"
 #include "frameworks/types.h"
@@ -21,12 +23,19 @@ nb::object make_bytes(const std::string& bytes) {
 }
 
 nb::object big_integer(const std::string& digits) {
-  // int() refuses more digits than this; Decimal does not.
-  constexpr std::size_t kMaxParsedDigits = 4300;
-  const auto text = utf8(digits);
+  // Python's own limit: parsing takes time by the square. Longer ones are written as bytes.
+  constexpr std::size_t kMaxDigits = 4300;
+  const auto count = digits.size() - (digits.starts_with('-') ? 1 : 0);
+  if (count > kMaxDigits) {
+    fail(ErrorCode::unsupported, "an integer of {} decimal digits; {} are the most that are read",
+         count, kMaxDigits);
+  }
+  return steal_or_throw(PyLong_FromString(digits.c_str(), nullptr, 10));
+}
+
+nb::object long_integer(const std::string& bytes) {
   const nb::handle integer(reinterpret_cast<PyObject*>(&PyLong_Type));
-  return digits.size() < kMaxParsedDigits ? integer(text)
-                                          : integer(standard_type("decimal", "Decimal")(text));
+  return integer.attr("from_bytes")(make_bytes(bytes), "little", nb::arg("signed") = true);
 }
 
 nb::object numpy_dtype(const Numpy& numpy, const std::string& name) {
@@ -47,6 +56,29 @@ const Numpy& need_numpy(const char* what) {
   return *numpy;
 }
 
+// A class is made for each, in a third of a millisecond.
+constexpr std::size_t kMaxNamedTuples = 1000;
+
+// Python looks at all keys of one hash for each further one. The hashes of numbers
+// are known to everybody, so a file may have as many of the same as it likes.
+class HashGuard {
+ public:
+  void add(nb::handle key) {
+    // Text and bytes are hashed with a secret.
+    if (PyUnicode_CheckExact(key.ptr()) || PyBytes_CheckExact(key.ptr())) return;
+    const auto hash = PyObject_Hash(key.ptr());
+    throw_if(hash == -1);
+    if (++counts_[hash] <= kMost) return;
+    fail(ErrorCode::unsupported, "more than {} keys of a dict or members of a set have one hash",
+         kMost);
+  }
+
+ private:
+  // Chance gives two or three; the hash of every NaN was 0 before Python 3.10.
+  static constexpr std::uint32_t kMost = 100;
+  std::map<Py_hash_t, std::uint32_t> counts_;
+};
+
 }  // namespace
 
 nb::object Builder::build(const Value& value) {
@@ -55,12 +87,12 @@ nb::object Builder::build(const Value& value) {
     return node(value);
   } catch (nb::python_error& error) {
     // What a file says and Python refuses: unhashable keys, bad field names.
-    for (auto* type : {PyExc_TypeError, PyExc_ValueError, PyExc_OverflowError}) {
-      if (!options_.allow_pickle && error.matches(type)) {
-        fail(ErrorCode::corrupt, "the state cannot be built: {}", error.what());
-      }
-    }
-    throw;
+    // What a pickle raises is the pickle's own.
+    const bool is_ours = !is_in_pickle_ && error.matches(PyExc_Exception) &&
+                         !error.matches(PyExc_MemoryError) && !error.matches(PyExc_ImportError);
+    if (!is_ours) throw;
+    fail(ErrorCode::corrupt, "the state cannot be built: {}: {}", name_of_type(error.type()),
+         text_of(nb::str(error.value())));
   }
 }
 
@@ -107,8 +139,10 @@ nb::object Builder::tuple(const Value& value) {
 
 nb::object Builder::dict(const Value& value) {
   auto dict = steal_or_throw(PyDict_New());
+  HashGuard guard;
   for (const auto& [key, child] : value.pairs()) {
     const auto key_object = node(key);
+    guard.add(key_object);
     const auto child_object = node(child);
     throw_if(PyDict_SetItem(dict.ptr(), key_object.ptr(), child_object.ptr()) != 0);
   }
@@ -117,6 +151,10 @@ nb::object Builder::dict(const Value& value) {
 
 nb::object Builder::kind_of_list(const Value& value) {
   const auto items = list(value);
+  if (value.kind() == Kind::set || value.kind() == Kind::frozen_set) {
+    HashGuard guard;
+    for (const auto item : nb::borrow<nb::list>(items)) guard.add(item);
+  }
   switch (value.kind()) {
     case Kind::deque: {
       const auto maxlen = node(value.extra());
@@ -142,6 +180,10 @@ nb::object Builder::kind_of_tuple(const Value& value) {
       for (const auto& name : value.extra().items()) key += name.as_text() + ",";
       auto& type = named_tuples_[key];
       if (!type.is_valid()) {
+        if (named_tuples_.size() > kMaxNamedTuples) {
+          fail(ErrorCode::unsupported, "the state has more than {} types of named tuples",
+               kMaxNamedTuples);
+        }
         const auto names = nb::borrow<nb::tuple>(tuple(value.extra()));
         const auto fields = steal_or_throw(PyTuple_GetSlice(names.ptr(), 1, PY_SSIZE_T_MAX));
         type = standard_type("collections", "namedtuple")(names[0], fields);
@@ -217,6 +259,7 @@ nb::object Builder::bytes(const Value& value) {
     case Kind::byte_array:
       return steal_or_throw(
           PyByteArray_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+    case Kind::long_integer: return long_integer(bytes);
     case Kind::surrogate_text:
       return steal_or_throw(PyUnicode_DecodeUTF8(
           bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogatepass"));
@@ -235,8 +278,11 @@ nb::object Builder::opaque(const Opaque& leaf) {
   if (leaf.object) {
     // A copy again: the snapshot must stay what it was.
     if (!memo_.is_valid()) memo_ = nb::dict();
-    return standard_type("copy", "deepcopy")(nb::handle(static_cast<PyObject*>(leaf.object.get())),
-                                             memo_);
+    is_in_pickle_ = true;
+    auto copy = standard_type("copy", "deepcopy")(
+        nb::handle(static_cast<PyObject*>(leaf.object.get())), memo_);
+    is_in_pickle_ = false;
+    return copy;
   }
   if (!leaf.pickle || !options_.allow_pickle) {
     fail(ErrorCode::unsupported,
@@ -245,7 +291,10 @@ nb::object Builder::opaque(const Opaque& leaf) {
          "whoever wrote it",
          leaf.type_name);
   }
-  return standard_type("pickle", "loads")(make_bytes(*leaf.pickle));
+  is_in_pickle_ = true;
+  auto object = standard_type("pickle", "loads")(make_bytes(*leaf.pickle));
+  is_in_pickle_ = false;
+  return object;
 }
 
 }  // namespace understudy::python

@@ -40,6 +40,7 @@ class Builder {
   // Tensors (build_tensors.cpp).
   nb::object tensor(const Value& value);
   nb::object torch_tensor(const Torch& torch, const Tensor& tensor);
+  Tensor dense_copy(const Tensor& tensor);
   nb::object numpy_array(const Tensor& tensor);
 
   BuildOptions options_;
@@ -47,6 +48,8 @@ class Builder {
   std::unordered_map<const Storage*, nb::object> numpy_storages_;
   std::unordered_map<std::string, nb::object> named_tuples_;
   nb::object memo_;
+  bool is_in_pickle_ = false;                                        // somebody else's code runs
+  std::unordered_map<const Storage*, std::uint64_t> copied_nbytes_;  // densely, of each storage
 };
 
 }  // namespace understudy::python

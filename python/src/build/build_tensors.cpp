@@ -26,7 +26,7 @@ Tensor flat(const Tensor& tensor) {
   return {storage, DType::u8, {static_cast<std::int64_t>(storage->nbytes())}};
 }
 
-// Torch has no negative strides: the values in C order, in memory of their own.
+// The elements in C order. Tensors have at most kMaxDims dimensions.
 void copy_densely(const Tensor& from, std::size_t dim, const std::byte* source,
                   std::byte*& destination) {
   const auto size = static_cast<std::int64_t>(item_size(from.dtype()));
@@ -45,13 +45,6 @@ bool has_negative_stride(const Tensor& tensor) {
     if (stride < 0) return tensor.numel() != 0;
   }
   return false;
-}
-
-Tensor dense_copy(const Tensor& tensor) {
-  auto copy = Tensor::zeros(tensor.dtype(), tensor.shape());
-  auto* destination = copy.data();
-  copy_densely(tensor, 0, tensor.data(), destination);
-  return copy;
 }
 
 }  // namespace
@@ -95,6 +88,35 @@ nb::object Builder::torch_tensor(const Torch& torch, const Tensor& tensor) {
   const nb::object storage = torch.untyped_storage(first);
   return torch_view_of(torch, storage, dtype, tensor.byte_offset() / item_size(tensor.dtype()),
                        tensor.shape(), tensor.strides());
+}
+
+// Torch has no negative strides: the values in memory of their own, where what is
+// repeated by a stride of zero stays so.
+Tensor Builder::dense_copy(const Tensor& tensor) {
+  auto shape = tensor.shape();
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    if (tensor.strides()[d] == 0) shape[d] = 1;
+  }
+  const Tensor once(tensor.storage(), tensor.dtype(), shape, tensor.strides(),
+                    tensor.byte_offset());
+  // Views that overlap, or many over one storage, could ask for any amount of memory.
+  constexpr std::uint64_t kMostCopies = 16;
+  const auto nbytes = tensor.storage()->nbytes();
+  auto& copied = copied_nbytes_[tensor.storage().get()];
+  if (once.nbytes() / kMostCopies > nbytes || (copied += once.nbytes()) / kMostCopies > nbytes) {
+    fail(ErrorCode::unsupported,
+         "views with negative strides, which torch cannot have, would take more than {} times the "
+         "{} bytes that they are views of",
+         kMostCopies, nbytes);
+  }
+  auto copy = Tensor::zeros(once.dtype(), shape);
+  auto* destination = copy.data();
+  copy_densely(once, 0, once.data(), destination);
+  auto strides = copy.strides();
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    if (tensor.strides()[d] == 0) strides[d] = 0;
+  }
+  return {copy.storage(), copy.dtype(), tensor.shape(), strides};
 }
 
 nb::object Builder::numpy_array(const Tensor& tensor) {

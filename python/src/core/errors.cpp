@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "understudy/system_error.h"
+#include "understudy/text.h"
 
 namespace understudy::python {
 namespace {
@@ -95,7 +96,7 @@ nb::object exception_of(const std::exception_ptr& failure) {
   } catch (const std::bad_alloc&) {
     return nb::borrow(PyExc_MemoryError)();
   } catch (const std::exception& error) {
-    return nb::borrow(PyExc_RuntimeError)(error.what());
+    return nb::borrow(PyExc_RuntimeError)(printable(error.what()));
   }
 }
 
@@ -103,7 +104,7 @@ void add_note(nb::python_error& error, const std::string& note) {
   const auto value = error.value();
   if (!nb::hasattr(value, "add_note")) return;
   try {
-    value.attr("add_note")(note);
+    value.attr("add_note")(printable(note));
   } catch (nb::python_error&) {
     // The note is a courtesy; the error itself must get through.
   }

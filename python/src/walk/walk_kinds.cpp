@@ -10,7 +10,8 @@ namespace {
 
 using Kind = Value::Kind;
 
-// Python refuses to print ints of more digits than this in one go.
+// Longer ints are kept as bytes: decimal digits take time by the square, and Python
+// reads no more than 4,300 of them. A digit has more than three bits.
 constexpr std::size_t kMaxPrintedBits = 4300 * 3;
 
 nb::object call_with_note(const char* what, nb::handle object, const Path& path, auto&& call) {
@@ -33,11 +34,14 @@ Value Walker::big_integer(PyObject* o) {
     return Value(static_cast<std::int64_t>(small));
   }
   const nb::handle number(o);
-  // Decimal is exact at any length, and fast; str() has a limit.
-  const bool is_long = nb::cast<std::size_t>(number.attr("bit_length")()) > kMaxPrintedBits;
-  const nb::object text =
-      is_long ? nb::str(standard_type("decimal", "Decimal")(number)) : nb::str(number);
-  return Value(text_of(text)).with_kind(Kind::big_integer);
+  const auto bits = nb::cast<std::size_t>(number.attr("bit_length")());
+  if (bits <= kMaxPrintedBits) return Value(text_of(nb::str(number))).with_kind(Kind::big_integer);
+  const nb::object bytes =
+      number.attr("to_bytes")(bits / 8 + 1, "little", nb::arg("signed") = true);
+  char* data = nullptr;
+  Py_ssize_t length = 0;
+  throw_if(PyBytes_AsStringAndSize(bytes.ptr(), &data, &length) != 0);
+  return Value::bytes({data, static_cast<std::size_t>(length)}).with_kind(Kind::long_integer);
 }
 
 Value Walker::text(PyObject* o) {
