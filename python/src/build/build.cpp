@@ -1,5 +1,7 @@
 #include "build/build.h"
 
+#include <utility>
+
 #include "core/errors.h"
 #include "core/refs.h"
 #include "frameworks/types.h"
@@ -51,16 +53,42 @@ const Numpy& need_numpy(const char* what) {
 
 nb::object Builder::build(const Value& value) {
   const NoCollection no_collection;
-  try {
-    return node(value);
-  } catch (nb::python_error& error) {
-    // What a file says and Python refuses: unhashable keys, bad field names.
-    for (auto* type : {PyExc_TypeError, PyExc_ValueError, PyExc_OverflowError}) {
-      if (!options_.allow_pickle && error.matches(type)) {
-        fail(ErrorCode::corrupt, "the state cannot be built: {}", error.what());
-      }
+  return guard([&] { return node(value); });
+}
+
+// " at 'optimizer.state'", and forgets it.
+std::string Builder::place() {
+  std::string text;
+  for (auto key = trail_.rbegin(); key != trail_.rend(); ++key) {
+    if (!text.empty()) text += '.';
+    if (key->type() == Type::text) {
+      text += key->as_text();
+    } else {
+      text += key->type() == Type::integer ? fmt::to_string(key->as_integer()) : "?";
     }
-    throw;
+  }
+  trail_.clear();
+  return text.empty() ? text : " at '" + text + "'";
+}
+
+// What a file says and Python refuses (unhashable keys, bad field names, a device that this
+// torch lacks) is an Error like any other. Interrupts are not.
+void Builder::rethrow(std::exception_ptr failure) {
+  const auto where = place();
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    if (where.empty()) throw;
+    fail(error.code(), "{}{}", error.what(), where);
+  } catch (nb::python_error& error) {
+    if (std::exchange(has_user_code_failed_, false) || !error.matches(PyExc_Exception)) throw;
+    if (error.matches(PyExc_MemoryError)) {
+      fail(ErrorCode::no_space, "there is no memory for the value{}", where);
+    }
+    // Torch says RuntimeError of what a torch may lack: a device, a feature.
+    const bool is_lacking = error.matches(PyExc_RuntimeError) || error.matches(PyExc_ImportError);
+    fail(is_lacking ? ErrorCode::unsupported : ErrorCode::corrupt,
+         "the value{} cannot be built: {}", where, text_of(nb::str(error.value())));
   }
 }
 
@@ -90,7 +118,8 @@ nb::object Builder::list(const Value& value) {
   auto list = steal_or_throw(PyList_New(static_cast<Py_ssize_t>(children.size())));
   Py_ssize_t i = 0;
   for (const auto& child : children) {
-    throw_if(PyList_SetItem(list.ptr(), i++, node(child).release().ptr()) != 0);
+    auto made = at(Value(static_cast<std::int64_t>(i)), [&] { return node(child); });
+    throw_if(PyList_SetItem(list.ptr(), i++, made.release().ptr()) != 0);
   }
   return list;
 }
@@ -100,7 +129,8 @@ nb::object Builder::tuple(const Value& value) {
   auto tuple = steal_or_throw(PyTuple_New(static_cast<Py_ssize_t>(children.size())));
   Py_ssize_t i = 0;
   for (const auto& child : children) {
-    throw_if(PyTuple_SetItem(tuple.ptr(), i++, node(child).release().ptr()) != 0);
+    auto made = at(Value(static_cast<std::int64_t>(i)), [&] { return node(child); });
+    throw_if(PyTuple_SetItem(tuple.ptr(), i++, made.release().ptr()) != 0);
   }
   return tuple;
 }
@@ -109,7 +139,7 @@ nb::object Builder::dict(const Value& value) {
   auto dict = steal_or_throw(PyDict_New());
   for (const auto& [key, child] : value.pairs()) {
     const auto key_object = node(key);
-    const auto child_object = node(child);
+    const auto child_object = at(key, [&] { return node(child); });
     throw_if(PyDict_SetItem(dict.ptr(), key_object.ptr(), child_object.ptr()) != 0);
   }
   return dict;
@@ -225,6 +255,10 @@ nb::object Builder::bytes(const Value& value) {
       const auto dtype = numpy_dtype(numpy, value.extra().as_text());
       if (bytes.empty()) return dtype.attr("type")();  // "" and b"": NumPy reads no empty buffers
       const nb::object array = numpy.module.attr("frombuffer")(make_bytes(bytes), dtype);
+      if (nb::len(array) != 1) {
+        fail(ErrorCode::corrupt, "a NumPy scalar of type {} has {} bytes", value.extra().as_text(),
+             bytes.size());
+      }
       return array[0];
     }
     default: return make_bytes(bytes);
@@ -235,8 +269,13 @@ nb::object Builder::opaque(const Opaque& leaf) {
   if (leaf.object) {
     // A copy again: the snapshot must stay what it was.
     if (!memo_.is_valid()) memo_ = nb::dict();
-    return standard_type("copy", "deepcopy")(nb::handle(static_cast<PyObject*>(leaf.object.get())),
-                                             memo_);
+    try {
+      return standard_type("copy", "deepcopy")(
+          nb::handle(static_cast<PyObject*>(leaf.object.get())), memo_);
+    } catch (nb::python_error&) {
+      has_user_code_failed_ = true;
+      throw;
+    }
   }
   if (!leaf.pickle || !options_.allow_pickle) {
     fail(ErrorCode::unsupported,
@@ -245,7 +284,12 @@ nb::object Builder::opaque(const Opaque& leaf) {
          "whoever wrote it",
          leaf.type_name);
   }
-  return standard_type("pickle", "loads")(make_bytes(*leaf.pickle));
+  try {
+    return standard_type("pickle", "loads")(make_bytes(*leaf.pickle));
+  } catch (nb::python_error&) {
+    has_user_code_failed_ = true;  // somebody else's code, and for them to tell
+    throw;
+  }
 }
 
 }  // namespace understudy::python
