@@ -54,6 +54,7 @@ PUBLIC_HEADERS = {
     "dtype": "value",
     "tensor": "value",
     "value": "value",
+    "loadable": "value",
     "again": "format",
     "stager": "stage",
     "mirror": "stage",

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "understudy/stager.h"
@@ -71,6 +72,18 @@ struct ResumeOptions {
   /// damaged, durably and before the state changes. Takes the directory's lock, and waits for
   /// this checkpointer's saves first.
   bool discard_newer = false;
+  /// Only these parts of `state`: paths, each with all below it. The rest stays as it is and
+  /// is not looked for. Empty: all.
+  std::vector<std::string> names{};
+  /// False: what fits is restored and the rest left as it is; ResumeReport lists it.
+  bool strict = true;
+  /// The first of these prefixes that begins a saved path, or a key in it, is replaced by the
+  /// other text, once; then `rename` is called with the path of every leaf. Names and
+  /// the report mean the new paths.
+  std::vector<std::pair<std::string, std::string>> rename_prefixes{};
+  std::function<std::string(const std::string& path)> rename{};
+  /// Tensors of another dtype are converted, as torch's copy_ does, and not refused.
+  bool convert = false;
   /// Called with the merged state when all is read, verified and compared, and before anything
   /// changes. What it throws passes through.
   std::function<void(const Value& merged)> prepare{};
@@ -88,6 +101,11 @@ struct ResumeReport {
   std::string reader;                   ///< how its bytes were read, and why so
   std::vector<Skipped> skipped;         ///< newest first; only with OnDamage::previous
   std::vector<std::int64_t> discarded;  ///< ascending; see ResumeOptions::discard_newer
+  // With ResumeOptions::strict false, paths: of the state only, of the step only, of both
+  // without fitting. Where a whole part is missing or unexpected, its path stands for it.
+  std::vector<std::string> missing;
+  std::vector<std::string> unexpected;
+  std::vector<std::string> mismatched;
 };
 
 class CheckpointerState;

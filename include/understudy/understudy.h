@@ -7,6 +7,7 @@
 #include "understudy/error.h"
 #include "understudy/files.h"
 #include "understudy/inspect.h"
+#include "understudy/loadable.h"
 #include "understudy/mirror.h"
 #include "understudy/options.h"
 #include "understudy/stager.h"

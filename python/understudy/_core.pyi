@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -150,6 +150,12 @@ class Resumed:
     def skipped(self) -> list[tuple[int, str]]: ...
     @property
     def discarded(self) -> list[int]: ...
+    @property
+    def missing(self) -> list[str]: ...
+    @property
+    def unexpected(self) -> list[str]: ...
+    @property
+    def mismatched(self) -> list[str]: ...
 
 class Checkpointer:
     def __init__(
@@ -194,7 +200,12 @@ class Checkpointer:
         state: Any,
         *,
         step: int | None = None,
+        names: str | Sequence[str] | None = None,
+        strict: bool = True,
+        rename: dict[str, str] | Callable[[str], str] | None = None,
+        convert: bool = False,
         on_damage: Literal["error", "previous"] = "error",
+        source: Literal["auto", "memory", "disk"] = "auto",
         discard_newer: bool = False,
     ) -> int | None: ...
     def steps(self) -> list[int]: ...

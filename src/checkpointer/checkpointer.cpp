@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/task_thread.h"
 #include "base/ticket.h"
+#include "checkpointer/newest_step.h"
 #include "checkpointer/options.h"
 #include "checkpointer/resume_run.h"
 #include "checkpointer/run_folder.h"
@@ -51,8 +52,6 @@ class CheckpointerState {
  private:
   std::shared_ptr<store::FolderLock> begin_save(std::int64_t step, bool overwrite);
   std::shared_ptr<store::FolderLock> take_lock();
-  std::optional<std::int64_t> step_above(std::int64_t step);
-  void note_committed(std::int64_t step);
   void require_open() const {  // under mutex_
     if (!is_closed_) return;
     fail(ErrorCode::closed, "the checkpointer of {} is closed", folder_.path().native());
@@ -73,11 +72,11 @@ class CheckpointerState {
   SaveQueue queue_;
   WorkerPool readers_{"us-read", restore::kReadThreads};
 
+  NewestStep newest_;
   std::mutex mutex_;
   bool is_closed_ = false;
   std::shared_ptr<store::FolderLock> lock_;
-  std::int64_t highest_ = -1;  // of the steps in the folder; known while there is lock_
-  std::string unremoved_;      // by the last save's retention
+  std::string unremoved_;                             // by the last save's retention
   std::deque<std::shared_ptr<TicketState>> tickets_;  // that may still fail or be unseen
 
   TaskThread persister_{"us-persist"};  // last: its tasks use all of the above
@@ -99,20 +98,11 @@ std::shared_ptr<store::FolderLock> CheckpointerState::take_lock() {
   std::lock_guard lock(mutex_);
   require_open();
   if (!lock_) {
-    lock_ = store::lock_folder(folder_.require().reopen());
-    highest_ = store::highest_step(*lock_).value_or(-1);
+    const os::Directory& directory = folder_.require();
+    lock_ = store::lock_folder(directory.reopen());
+    newest_.look(directory);
   }
   return lock_;
-}
-
-std::optional<std::int64_t> CheckpointerState::step_above(std::int64_t step) {
-  std::lock_guard lock(mutex_);
-  return highest_ > step ? std::optional(highest_) : std::nullopt;
-}
-
-void CheckpointerState::note_committed(std::int64_t step) {
-  std::lock_guard lock(mutex_);
-  highest_ = std::max(highest_, step);
 }
 
 // What can be known at once.
@@ -146,7 +136,7 @@ std::optional<Ticket<fs::path>> CheckpointerState::save(std::int64_t step, const
   persister_.start();  // now, so that a thread that the system refuses has changed nothing
   // What is being written must not hold up this one either.
   if (how.urgent) job->unlimited = std::make_unique<store::Unlimited>(writer_);
-  const auto newer_step = step_above(step);
+  const auto newer_step = newest_.above(step);
   // A capture that fails drops nothing, unless there is no memory but theirs.
   if (how.urgent && !queue_.has_free_image()) queue_.drop_waiting(step);
   try {
@@ -208,7 +198,7 @@ void CheckpointerState::persist_next() {
     const auto done = store::commit_step(*job->lock, job->step, *source, job->metadata, writer_,
                                          {.overwrite = job->overwrite, .keep = options.keep},
                                          &job->ticket->done_nbytes);
-    note_committed(job->step);
+    newest_.note_committed(job->step);
     folder_.require();  // moved while it was written: not where the result says
     *job->result = folder_.path() / done.path.filename();
     {
@@ -297,11 +287,8 @@ std::optional<std::int64_t> CheckpointerState::resume(Value& state, const Resume
        .discard_newer = [&](std::int64_t step) { return store::discard_newer(*lock, step); }},
       state, how);
   if (!report) return {};
-  if (how.discard_newer) {
-    std::lock_guard guard(mutex_);
-    highest_ = store::highest_step(*lock).value_or(-1);
-  }
   const auto step = report->step;
+  newest_.look(directory);
   std::lock_guard guard(resumed_mutex);
   resumed = std::move(report);
   return step;

@@ -19,9 +19,16 @@ class Try {
   void run(const OpenStep& found, Value& state) {
     report_.step = found.folder.step;
     naming_another(tools_.directory, found.folder.step, [&] {
-      report_.reader = restore::resume_into(
-          found.shard, state, {.allow_pickle = tools_.allow_pickle, .before_change = hook()},
-          tools_.readers, tools_.copiers);
+      auto outcome = restore::resume_into(found.shard, state,
+                                          {.allow_pickle = tools_.allow_pickle,
+                                           .match = {how_.strict, how_.convert, how_.names},
+                                           .rename = {how_.rename_prefixes, how_.rename},
+                                           .before_change = hook()},
+                                          tools_.readers, tools_.copiers);
+      report_.reader = std::move(outcome.how);
+      report_.missing = std::move(outcome.missing);
+      report_.unexpected = std::move(outcome.unexpected);
+      report_.mismatched = std::move(outcome.mismatched);
     });
   }
 

@@ -4,48 +4,11 @@
 
 #include "base/error.h"
 #include "format/tree.h"
+#include "restore/selection.h"
 #include "value/walk.h"
 
 namespace understudy::restore {
 namespace {
-
-bool is_below(std::string_view path, std::string_view name) {
-  return path.size() > name.size() && path.starts_with(name) && path[name.size()] == '.';
-}
-
-// Which paths the caller's names take.
-class Selection {
- public:
-  explicit Selection(const std::vector<std::string>& names) : names_(names) {
-    for (const auto& name : names) seen_[name] = false;
-  }
-
-  bool takes_all() const { return names_.empty(); }
-
-  // As format::TreeSource::select.
-  int operator()(const std::string& path) {
-    int answer = 0;
-    for (const auto& name : names_) {
-      if (path == name || is_below(path, name)) {
-        seen_[name] = true;
-        answer = 2;
-      } else if (answer == 0 && is_below(name, path)) {
-        answer = 1;
-      }
-    }
-    return answer;
-  }
-
-  void require_all_seen(const std::string& file) const {
-    for (const auto& [name, seen] : seen_) {
-      if (!seen) fail(ErrorCode::not_found, "{} has nothing named '{}'", file, name);
-    }
-  }
-
- private:
-  const std::vector<std::string>& names_;
-  std::map<std::string, bool> seen_;
-};
 
 void require_no_pickle(const Value& state, const std::string& file) {
   value::walk(state, [&](const value::Path& path, const Value& node) {
@@ -103,7 +66,9 @@ Value decode_state(const store::ShardReader& reader, const EntryMemory& memory,
     }
     state = Value::dict(std::move(pairs));
   }
-  selection.require_all_seen(reader.name());
+  if (const auto* name = selection.first_unseen()) {
+    fail(ErrorCode::not_found, "{} has nothing named '{}'", reader.name(), *name);
+  }
   if (!allow_pickle) require_no_pickle(state, reader.name());
   return state;
 }

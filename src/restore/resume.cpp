@@ -7,10 +7,11 @@
 #include "base/error.h"
 #include "os/system.h"
 #include "restore/addresses.h"
+#include "restore/aliasing.h"
 #include "restore/arrange.h"
 #include "restore/block_reader.h"
 #include "restore/decode.h"
-#include "restore/match.h"
+#include "understudy/loadable.h"
 #include "value/extents.h"
 
 namespace understudy::restore {
@@ -99,7 +100,12 @@ struct Overwrite {
     for (std::size_t i = 0; i < copies.size(); ++i) {
       const auto& [from, to] = copies[i];
       if (to.numel() == 0) continue;
-      if (members[placements[i].extent] == 1 && from.is_contiguous() && to.is_contiguous()) {
+      if (!file.contains(from)) {
+        others.push_back(copies[i]);  // made by the comparison
+        continue;
+      }
+      if (members[placements[i].extent] == 1 && from.dtype() == to.dtype() &&
+          from.is_contiguous() && to.is_contiguous()) {
         destinations.push_back({file.offset(from.data()), to.nbytes(), to.data(), false});
       } else {
         others.push_back({own.replace(from), to});
@@ -109,14 +115,32 @@ struct Overwrite {
   }
 };
 
+void require_fit(const store::ShardReader& file, const std::vector<std::string>& misfits) {
+  if (misfits.empty()) return;
+  fail(ErrorCode::invalid, "{} does not fit the state given, and nothing was changed: {}",
+       file.name(), fmt::join(misfits, "; "));
+}
+
+// Runs a step that changes the caller's state; a failure of ours says so.
+template <class Step>
+void change(const Step& step) {
+  try {
+    step();
+  } catch (const Error& e) {
+    fail(e.code(), "{}; the state given has been overwritten in part: it must not be used",
+         e.what());
+  }
+}
+
 }  // namespace
 
-std::string resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
-                        WorkerPool& readers, WorkerPool& copiers) {
+ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
+                          WorkerPool& readers, WorkerPool& copiers) {
   // 1. Every byte, verified.
   BlockReader reader(file, readers);
   reader.verify_all();
-  const auto how = reader.how();
+  ResumeOutcome outcome;
+  outcome.how = reader.how();
   const auto& entries = file.header().entries;
   const Addresses addresses(file);
   Arrangement arrangement{{}, Arranger(file.name(), file.header().data_nbytes)};
@@ -126,42 +150,49 @@ std::string resume_into(const store::ShardReader& file, Value& state, const Resu
                              arrangement.forms[t.storage()] = form;
                              return t;
                            }};
-  const auto saved = decode_state(file, memory, {}, rules.allow_pickle);
+  const auto decoded = decode_state(file, memory, {}, rules.allow_pickle);
 
   // 2. The trees, and what objects say.
-  auto found = match(state, saved);
-  if (!found.misfits.empty()) {
-    fail(ErrorCode::invalid, "{} does not fit the state given, and nothing was changed: {}",
-         file.name(), fmt::join(found.misfits, "; "));
+  auto found = match(state, renamed(decoded, state, rules.rename), rules.match);
+  if (!found.rename.empty() && !found.misfits.empty()) {
+    found.misfits.push_back("some would fit with rename=" + found.rename);
   }
+  require_fit(file, found.misfits);
+  outcome.missing = std::move(found.missing);
+  outcome.unexpected = std::move(found.unexpected);
+  outcome.mismatched = std::move(found.mismatched);
 
   // 3. What needs memory of its own is read first: until all of that is there,
   // nothing has changed.
   PrivateCopies own(addresses, &arrangement);
-  std::vector<Value> parts;
-  for (const auto& part : found.objects) parts.push_back(own.replace(part.saved));
+  for (auto& part : found.objects) part.saved = own.replace(part.saved);
   auto merged = own.replace(found.merged);
+  for (auto& claim : found.claims) {
+    const auto form = arrangement.forms.find(claim.from.storage());
+    if (form != arrangement.forms.end()) claim.form = form->second;
+  }
+  AliasCheck aliases(std::move(found.claims));
+  for (auto& claim : aliases.claims()) claim.from = own.replace(claim.from);
   os::require_memory("the part of the state that is new", arrangement.arranger.nbytes());
   reader.read(own.destinations());
   transfer::copy_tensors(arrangement.arranger.take_copies(), copiers);
+  require_fit(file, aliases.conflicts(copiers));
   auto overwrite = Overwrite(addresses, found.copies);
+  for (const auto& part : found.objects) {
+    if (auto* more = dynamic_cast<PartLoadable*>(part.object.get())) more->prepare(part.saved);
+  }
   if (rules.before_change) rules.before_change(merged);
 
   // From here on the caller's state changes.
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    found.objects[i].object->load(std::exchange(parts[i], {}));
-  }
-  try {
+  change([&] {
+    for (auto& part : found.objects) part.object->load(std::exchange(part.saved, {}));
+  });
+  change([&] {
     reader.read(std::move(overwrite.destinations));
     transfer::copy_tensors(overwrite.others, copiers);
-  } catch (const Error& e) {
-    fail(e.code(),
-         "{}; it was whole a moment before, and the state given has been overwritten in part: "
-         "it must not be used",
-         e.what());
-  }
+  });
   state = std::move(merged);
-  return how;
+  return outcome;
 }
 
 }  // namespace understudy::restore

@@ -52,8 +52,8 @@ std::vector<std::int64_t> discard_newer(FolderLock& lock, std::int64_t step) {
   return steps;
 }
 
-std::optional<std::int64_t> highest_step(const FolderLock& lock) {
-  const auto steps = steps_above(lock.directory(), -1);
+std::optional<std::int64_t> highest_step(const os::Directory& directory) {
+  const auto steps = steps_above(directory, -1);
   if (steps.empty()) return {};
   return steps.back();
 }

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <vector>
 
+#include "os/file.h"
 #include "store/commit.h"
 
 namespace understudy::store {
@@ -18,6 +18,6 @@ namespace understudy::store {
 std::vector<std::int64_t> discard_newer(FolderLock& lock, std::int64_t step);
 
 /// The highest number that a step's folder has, complete or not. Reads names only.
-std::optional<std::int64_t> highest_step(const FolderLock& lock);
+std::optional<std::int64_t> highest_step(const os::Directory& directory);
 
 }  // namespace understudy::store

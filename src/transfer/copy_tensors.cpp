@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "transfer/convert.h"
 #include "transfer/copy_bytes.h"
 #include "value/extents.h"
 #include "value/strided_copy.h"
@@ -10,12 +11,14 @@ namespace understudy::transfer {
 namespace {
 
 bool is_run(const TensorCopy& c) {
-  return c.from.is_contiguous() && c.to.is_contiguous();
+  return c.from.dtype() == c.to.dtype() && c.from.is_contiguous() && c.to.is_contiguous();
 }
 
 void copy_whole(const TensorCopy& c) {
   if (c.from.numel() == 0) return;
-  if (is_run(c)) {
+  if (c.from.dtype() != c.to.dtype()) {
+    convert_tensor(c.from, c.to);
+  } else if (is_run(c)) {
     copy_bytes(c.to.data(), c.from.data(), c.to.nbytes());
   } else {
     value::copy_strided(c.from, c.to);

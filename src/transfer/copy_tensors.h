@@ -8,7 +8,8 @@
 
 namespace understudy::transfer {
 
-/// `from` and `to` have the same dtype and shape.
+/// `from` and `to` have the same shape, and dtypes that are the same or can be converted
+/// (convert.h).
 struct TensorCopy {
   Tensor from;
   Tensor to;

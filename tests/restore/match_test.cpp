@@ -35,27 +35,29 @@ TEST(MatchTest, EqualTreesFit) {
 }
 
 TEST(MatchTest, EveryMisfitIsReported) {
-  const auto target = Value::dict({{"a", counting(DType::f32, {3}, 0)},
-                                   {"b", counting(DType::f32, {3}, 0)},
+  const Value t = counting(DType::f32, {3}, 0);
+  const auto target = Value::dict({{"a", t},
+                                   {"b", t},
                                    {"c", 1},
-                                   {"d", Value::tuple({1, 2})},
-                                   {"e", Value::dict({{"only", 1}})},
+                                   {"d", Value::tuple({t, 2})},
+                                   {"e", Value::dict({{"only", 1}, {"t", t}})},
                                    {"f", 1}});
   const auto saved = Value::dict({{"a", counting(DType::f32, {4}, 0)},
                                   {"b", counting(DType::f64, {3}, 0)},
                                   {"c", "text"},
-                                  {"d", Value::tuple({1})},
-                                  {"e", Value::dict({{"other", 1}})},
+                                  {"d", Value::tuple({t})},
+                                  {"e", Value::dict({{"other", 1}, {"t", t}})},
                                   {"f", counting(DType::f32, {1}, 0)}});
   const auto found = match(target, saved);
-  EXPECT_THAT(found.misfits,
-              ElementsAre("'a' is float32 [3] here and float32 [4] in the checkpoint",
-                          "'b' is float32 [3] here and float64 [3] in the checkpoint",
-                          "'c' is an integer here and a text in the checkpoint",
-                          "'d' has 2 items here and 1 in the checkpoint",
-                          "'e.only' is missing in the checkpoint",
-                          "'e.other' is in the checkpoint and not expected here",
-                          "'f' is an integer here and a tensor float32 [1] in the checkpoint"));
+  EXPECT_THAT(
+      found.misfits,
+      ElementsAre(
+          "'a' is float32 [3] here and float32 [4] in the checkpoint",
+          "'b' is float32 [3] here and float64 [3] in the checkpoint (convert=True converts it)",
+          "'c' is an integer here and a text in the checkpoint",
+          "'d' has 2 items here and 1 in the checkpoint", "'e.only' is missing in the checkpoint",
+          "'e.other' is in the checkpoint and not expected here",
+          "'f' is an integer here and a tensor float32 [1] in the checkpoint"));
 }
 
 TEST(MatchTest, KeysOfDifferentTypesAreDifferent) {
@@ -71,9 +73,46 @@ TEST(MatchTest, PlainListsAndNoneTakeWhatWasSaved) {
   EXPECT_EQ(found.merged.at("best").as_floating(), 0.25);
 }
 
-TEST(MatchTest, ListsWithTensorsMustHaveTheSameLength) {
+TEST(MatchTest, PlainDataIsReplacedWhateverItsKeysAndLength) {
+  const Value t = counting(DType::f32, {2}, 0);
+  const auto target =
+      Value::dict({{"d", Value::dict({{"a", 1}, {"b", 2}}).with_kind(Value::Kind::ordered_dict)},
+                   {"t", Value::tuple({1, 2})},
+                   {"n", 1}});
+  const auto saved =
+      Value::dict({{"d", Value::dict({{"b", 3}, {"c", t}})}, {"t", Value::tuple({t})}, {"n", 0.5}});
+  const auto found = match(target, saved);
+  EXPECT_THAT(found.misfits, IsEmpty());
+  EXPECT_THAT(found.copies, IsEmpty());
+  const auto& d = found.merged.at("d");
+  EXPECT_EQ(d.kind(), Value::Kind::ordered_dict) << "the caller's";
+  ASSERT_EQ(d.pairs().size(), 2u);
+  EXPECT_EQ(d.at("b").as_integer(), 3);
+  EXPECT_EQ(d.at("c").as_tensor().storage(), t.as_tensor().storage());
+  EXPECT_EQ(found.merged.at("t").items().size(), 1u);
+  EXPECT_EQ(found.merged.at("n").as_floating(), 0.5);
+}
+
+TEST(MatchTest, TheRootHasTheSavedKeysAndLength) {
   const Value t = counting(DType::f32, {2}, 0);
   EXPECT_EQ(match(Value::list({t}), Value::list({t, t})).misfits.size(), 1u);
+  EXPECT_EQ(match(Value::dict({{"a", 1}}), Value::dict({{"a", 1}, {"b", 1}})).misfits.size(), 1u);
+  EXPECT_THAT(match(Value(1), Value(2)).misfits, IsEmpty());
+}
+
+TEST(MatchTest, ListsOfTensorsMayGrow) {
+  const Value t = counting(DType::f32, {2}, 0);
+  const auto lists = [&](std::size_t n, const Value& item) {
+    return Value::dict({{"l", Value::list(Value::Items(n, item))}});
+  };
+  const auto grown = match(lists(1, t), lists(3, t));
+  EXPECT_THAT(grown.misfits, IsEmpty());
+  EXPECT_EQ(grown.copies.size(), 1u);
+  EXPECT_EQ(grown.merged.at("l").items().size(), 3u);
+  EXPECT_EQ(match(lists(3, t), lists(1, t)).misfits.size(), 1u);
+  const auto parameter = t.with_kind(Value::Kind::parameter, true);
+  EXPECT_EQ(match(lists(1, parameter), lists(3, parameter)).misfits.size(), 1u);
+  EXPECT_EQ(match(lists(1, object()), lists(3, t)).misfits.size(), 1u);
 }
 
 TEST(MatchTest, ObjectsAreAsked) {

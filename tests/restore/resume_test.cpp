@@ -10,6 +10,7 @@
 #include "fakes/faulty_calls.h"
 #include "fakes/states.h"
 #include "fakes/watched_reads.h"
+#include "understudy/loadable.h"
 
 namespace understudy::restore {
 namespace {
@@ -20,11 +21,27 @@ using fakes::fingerprint;
 using ::testing::HasSubstr;
 
 // Keeps what it is given, as an optimizer does.
-class Part : public Loadable {
+class Part : public PartLoadable {
  public:
-  std::string check(const Value&) override { return {}; }
-  void load(const Value& state) override { taken = state; }
-  Value taken;
+  LoadAnswer ask(const Value& state, const LoadPolicy&) override {
+    LoadAnswer answer;
+    answer.state = state;
+    return answer;
+  }
+  void prepare(const Value& state) override {
+    prepared = state;
+    if (refuses) fail_();
+  }
+  void load(const Value& state) override {
+    EXPECT_EQ(fingerprint(prepared), fingerprint(state)) << "its bytes were there";
+    taken = state;
+    if (fails) fail_();
+  }
+  Value taken, prepared;
+  bool refuses = false, fails = false;
+
+ private:
+  static void fail_() { throw Error(ErrorCode::unsupported, "no such thing here"); }
 };
 
 class ResumeTest : public ::testing::Test {
@@ -59,7 +76,9 @@ class ResumeTest : public ::testing::Test {
     return Value::dict(std::move(pairs));
   }
 
-  std::string resume(Value& state) { return resume_into(*file_, state, {}, reader_, copiers_); }
+  std::string resume(Value& state, const ResumeRules& rules = {}) {
+    return resume_into(*file_, state, rules, reader_, copiers_).how;
+  }
 
   /// What the caller would see of a state.
   std::string look(const Value& state) const {
@@ -92,7 +111,7 @@ TEST_F(ResumeTest, AFailureAtAnyReadIsHonest) {
   file_.emplace(path_);
   int before = 0, after = 0;
   for (int nth = 1;; ++nth) {
-    part_->taken = {};
+    part_ = std::make_shared<Part>();
     auto state = target();
     const auto was = look(state);
     const fakes::FaultyCalls faults({fakes::FaultMode::fail, nth, EIO, "pread"});
@@ -119,7 +138,7 @@ TEST_F(ResumeTest, AFileThatIsCutIsHonest) {
   for (int nth = 1;; ++nth) {
     save_file(saved_, path_);
     file_.emplace(path_);
-    part_->taken = {};
+    part_ = std::make_shared<Part>();
     auto state = target();
     const auto was = look(state);
     const fakes::WatchedReads watched(nth, [&] { std::filesystem::resize_file(path_, 4096); });
@@ -160,6 +179,37 @@ TEST_F(ResumeTest, AFileThatIsOverwrittenBetweenTheTwoReadsIsFound) {
   const auto message = expect_error(ErrorCode::corrupt, "is damaged", [&] { resume(state); });
   EXPECT_TRUE(watched.was_reached());
   EXPECT_THAT(message, HasSubstr("must not be used"));
+}
+
+TEST_F(ResumeTest, WhatCannotBePreparedChangesNothing) {
+  file_.emplace(path_);
+  auto state = target();
+  const auto was = look(state);
+  part_->refuses = true;
+  expect_error(ErrorCode::unsupported, "no such thing here", [&] { resume(state); });
+  EXPECT_EQ(look(state), was);
+}
+
+TEST_F(ResumeTest, AnObjectThatFailsHasChangedTheState) {
+  file_.emplace(path_);
+  auto state = target();
+  part_->fails = true;
+  expect_error(ErrorCode::unsupported, "overwritten in part: it must not be used",
+               [&] { resume(state); });
+}
+
+TEST_F(ResumeTest, TargetsThatShareMemoryNeedEqualValues) {
+  const Value a = counting(DType::f32, {50}, 1), b = counting(DType::f32, {50}, 2);
+  save_file(Value::dict({{"x", a}, {"y", b}, {"z", a}}), path_);
+  file_.emplace(path_);
+  const Value w = counting(DType::f32, {50}, 7), v = counting(DType::f32, {50}, 8);
+  auto conflict = Value::dict({{"x", w}, {"y", w}, {"z", v}});
+  const auto was = fingerprint(conflict);
+  expect_error(ErrorCode::invalid, "'x' and 'y' share memory here", [&] { resume(conflict); });
+  EXPECT_EQ(fingerprint(conflict), was);
+  auto fine = Value::dict({{"x", w}, {"y", v}, {"z", w}});
+  resume(fine);
+  EXPECT_EQ(fingerprint(fine), fingerprint(Value::dict({{"x", a}, {"y", b}, {"z", a}})));
 }
 
 TEST_F(ResumeTest, DamageAndMisfitsChangeNothing) {

@@ -11,6 +11,7 @@
 #include "bind/bindings.h"
 #include "bind/docs.h"
 #include "bind/options.h"
+#include "bind/rename.h"
 #include "build/assign.h"
 #include "build/build.h"
 #include "build/loadable.h"
@@ -30,6 +31,9 @@ struct Resumed {
   std::string reader;
   std::vector<std::pair<std::int64_t, std::string>> skipped;
   std::vector<std::int64_t> discarded;
+  std::vector<std::string> missing;
+  std::vector<std::string> unexpected;
+  std::vector<std::string> mismatched;
 };
 
 struct PyCheckpoint {
@@ -122,13 +126,7 @@ class PyCheckpointer {
 
   PyCheckpoint restore(nb::handle step, nb::handle names, const std::string& source) {
     Entry entry;
-    if (source == "memory") {
-      fail(ErrorCode::not_found, "no step of {} survives in memory", core_->directory().string());
-    }
-    if (source != "auto" && source != "disk") {
-      fail(ErrorCode::invalid, "source is '{}', and must be one of 'auto', 'memory', 'disk'",
-           source);
-    }
+    require_disk(source);
     const RestoreOptions options{.step = optional_step_of(step), .names = names_of(names)};
     const Checkpoint found = [&] {
       nb::gil_scoped_release no_gil;
@@ -139,17 +137,30 @@ class PyCheckpointer {
             found.reader};
   }
 
-  std::optional<std::int64_t> resume(nb::handle state, nb::handle step,
-                                     const std::string& on_damage, bool discard_newer) {
+  std::optional<std::int64_t> resume(nb::handle state, nb::handle step, nb::handle names,
+                                     bool strict, nb::handle rename, bool convert,
+                                     const std::string& on_damage, const std::string& source,
+                                     bool discard_newer) {
     Entry entry;
-    const ResumeOptions options{.step = optional_step_of(step),
-                                .on_damage = on_damage_of(on_damage),
-                                .discard_newer = discard_newer};
+    require_disk(source);
     require_target(state);
     // The library waits for them, too, but Ctrl-C would not end that.
     if (discard_newer) wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
     Walker walker(walking_for_target());
     const Value before = walker.walk(state);
+    std::optional<Assignment> assignment;
+    const ResumeOptions options{.step = optional_step_of(step),
+                                .on_damage = on_damage_of(on_damage),
+                                .discard_newer = discard_newer,
+                                .names = names_of(names),
+                                .strict = strict,
+                                .rename_prefixes = prefixes_of(rename),
+                                .rename = renaming_by(rename),
+                                .convert = convert,
+                                .prepare = [&](const Value& merged) {
+                                  nb::gil_scoped_acquire gil;
+                                  assignment.emplace(state, before, merged);
+                                }};
     Value after = before;
     const auto found = [&] {
       nb::gil_scoped_release no_gil;
@@ -159,15 +170,18 @@ class PyCheckpointer {
       warn_of_others();
       return found;
     }
-    finish_tensors(walker.take_write_backs(), walker.torch_tensors());
-    assign_restored(state, before, after);
+    saying_overwritten([&] {
+      finish_tensors(walker.take_write_backs(), walker.torch_tensors());
+      assignment->apply();
+    });
     return found;
   }
 
   std::optional<Resumed> resumed() const {
     const auto report = core_->resumed();
     if (!report) return {};
-    Resumed result{report->step, report->source, report->reader, {}, report->discarded};
+    Resumed result{report->step,      report->source,  report->reader,     {},
+                   report->discarded, report->missing, report->unexpected, report->mismatched};
     for (const auto& skipped : report->skipped)
       result.skipped.emplace_back(skipped.step, skipped.reason);
     return result;
@@ -228,6 +242,17 @@ class PyCheckpointer {
       return fmt::format("steps unknown ({})", to_string(error.code()));
     }
   }
+
+  void require_disk(const std::string& source) const {
+    if (source == "memory") {
+      fail(ErrorCode::not_found, "no step of {} survives in memory", core_->directory().string());
+    }
+    if (source != "auto" && source != "disk") {
+      fail(ErrorCode::invalid, "source is '{}', and must be one of 'auto', 'memory', 'disk'",
+           source);
+    }
+  }
+
   WalkOptions walking() const { return {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}; }
   // Those that exist. Touched under the GIL only.
   static std::set<PyCheckpointer*>& all() {
@@ -312,6 +337,13 @@ void bind_results(nb::module_& m) {
           },
           "Newer steps that were damaged, each with the reason.")
       .def_ro("discarded", &Resumed::discarded, "Newer steps that discard_newer removed.")
+      .def_ro("missing", &Resumed::missing,
+              "With strict=False: paths of the state that the step lacks. They were left as they "
+              "were.")
+      .def_ro("unexpected", &Resumed::unexpected,
+              "With strict=False: paths of the step that the state lacks.")
+      .def_ro("mismatched", &Resumed::mismatched,
+              "With strict=False: paths of both that do not fit. They were left as they were.")
       .def("__repr__", [](const Resumed& r) {
         return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source,
                            r.skipped.size());
@@ -355,7 +387,9 @@ void bind_checkpointer(nb::module_& m) {
       .def("restore", &PyCheckpointer::restore, nb::arg("step") = nb::none(), nb::kw_only(),
            nb::arg("names") = nb::none(), nb::arg("source") = "auto", docs::kRestore)
       .def("resume", &PyCheckpointer::resume, nb::arg("state").none(), nb::kw_only(),
-           nb::arg("step") = nb::none(), nb::arg("on_damage") = "error",
+           nb::arg("step") = nb::none(), nb::arg("names") = nb::none(), nb::arg("strict") = true,
+           nb::arg("rename") = nb::none(), nb::arg("convert") = false,
+           nb::arg("on_damage") = "error", nb::arg("source") = "auto",
            nb::arg("discard_newer") = false, docs::kResume)
       .def_prop_ro("resumed", &PyCheckpointer::resumed, "What the last resume did, or None.")
       .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")

@@ -94,15 +94,24 @@ anything changed.
 
 state: as it was saved: a dict, a list, or an object with state_dict() and load_state_dict().
 step: its number; None: the newest complete one.
+names: only these parts, each with all below it ('model', 'model.encoder'). The rest stays as it is.
+strict: False restores what fits, and leaves the rest as it is; `resumed` lists it as missing,
+    unexpected and mismatched.
+rename: a dict of prefixes of saved paths, or of keys in them, and their new texts
+    ({'_orig_mod.': ''}), or a function from path to path.
+convert: True takes tensors of another dtype, converted as torch's copy_ does.
 on_damage: what to do when the newest step is damaged: 'error', or 'previous', which takes the
     newest whole one before it. `resumed` lists what was skipped. Without effect with `step`.
+source: 'auto' or 'disk'.
 discard_newer: give up the steps above the one that is resumed, durably, so that a later resume does
     not return to them. Takes the directory's lock.
 
 Returns the step, or None when the directory has none.
 
 raises Error: invalid when the state does not fit (the message lists all differences), not_found
-    when there is no step of that number, corrupt when it is damaged.)";
+    when there is no step of that number or nothing of a name, corrupt when it is damaged,
+    unsupported for a value that cannot be built here. Nothing was changed then, unless the message
+    says that the state was overwritten in part.)";
 
 inline constexpr auto kWaitAll =
     R"(Wait for all saves, and raise the first failure that nobody has seen.

@@ -1,6 +1,7 @@
 #include "build/assign.h"
 
 #include "build/build.h"
+#include "core/errors.h"
 #include "frameworks/frameworks.h"
 
 namespace understudy::python {
@@ -55,74 +56,134 @@ bool have_same_keys(const Value& a, const Value& b) {
   return true;
 }
 
-class Assigner {
- public:
-  // The object that shall stand where `object` stands.
-  nb::object merge(nb::handle object, const Value& before, const Value& after) {
-    if (is_same(before, after)) return nb::borrow(object);
-    if (before.type() != after.type()) return builder_.build(after);
-    switch (before.type()) {
-      case Type::dict: return merge_dict(object, before, after);
-      case Type::list: return merge_list(object, before, after);
-      case Type::tuple: return merge_tuple(object, before, after);
-      default: return builder_.build(after);
-    }
-  }
-
- private:
-  nb::object merge_dict(nb::handle object, const Value& before, const Value& after) {
-    if (!have_same_keys(before, after)) return builder_.build(after);
-    const bool is_namespace =
-        before.kind() == Kind::simple_namespace || before.kind() == Kind::argparse_namespace;
-    nb::object container = is_namespace ? nb::object(object.attr("__dict__")) : nb::borrow(object);
-    const nb::list keys(container);
-    if (nb::len(keys) != before.pairs().size()) {
-      fail(ErrorCode::invalid, "a dict changed its size while it was restored");
-    }
-    for (std::size_t i = 0; i < before.pairs().size(); ++i) {
-      const nb::object child = container[keys[i]];
-      const auto merged = merge(child, before.pairs()[i].second, after.pairs()[i].second);
-      if (!merged.is(child)) container[keys[i]] = merged;
-    }
-    return nb::borrow(object);
-  }
-
-  nb::object merge_list(nb::handle object, const Value& before, const Value& after) {
-    if (before.kind() == Kind::frozen_set) return builder_.build(after);
-    const bool is_set = before.kind() == Kind::set;
-    if (is_set || before.items().size() != after.items().size()) {
-      const auto built = builder_.build(after);
-      object.attr("clear")();
-      object.attr(is_set ? "update" : "extend")(built);
-      return nb::borrow(object);
-    }
-    for (std::size_t i = 0; i < before.items().size(); ++i) {
-      const nb::object child = object[i];
-      const auto merged = merge(child, before.items()[i], after.items()[i]);
-      if (!merged.is(child)) object[i] = merged;
-    }
-    return nb::borrow(object);
-  }
-
-  nb::object merge_tuple(nb::handle object, const Value& before, const Value& after) {
-    const bool has_items = before.kind() == Kind::plain || before.kind() == Kind::named_tuple;
-    if (!has_items || before.items().size() != after.items().size()) return builder_.build(after);
-    nb::list items;
-    for (std::size_t i = 0; i < before.items().size(); ++i) {
-      items.append(merge(nb::object(object[i]), before.items()[i], after.items()[i]));
-    }
-    // The caller's own named tuple has more to it than the one we would make.
-    return before.kind() == Kind::named_tuple ? nb::object(object.type().attr("_make")(items))
-                                              : nb::object(nb::tuple(items));
-  }
-
-  Builder builder_{{.allow_pickle = true}};
-};
+bool is_namespace(const Value& v) {
+  return v.kind() == Kind::simple_namespace || v.kind() == Kind::argparse_namespace;
+}
 
 }  // namespace
 
-void assign_restored(nb::handle state, const Value& before, const Value& after) {
-  Assigner().merge(state, before, after);
+Assignment::Assignment(nb::handle state, const Value& before, const Value& after) {
+  builder_.guard([&] { return merge(state, before, after); });
+}
+
+// The object that shall stand where `object` stands.
+nb::object Assignment::merge(nb::handle object, const Value& before, const Value& after) {
+  if (is_same(before, after)) return nb::borrow(object);
+  if (before.type() != after.type()) return builder_.build(after);
+  switch (before.type()) {
+    case Type::dict: return merge_dict(object, before, after);
+    case Type::list: return merge_list(object, before, after);
+    case Type::tuple: return merge_tuple(object, before, after);
+    default: return builder_.build(after);
+  }
+}
+
+void Assignment::set_item(const nb::object& container, const nb::object& key,
+                          const nb::object& child, const nb::object& merged) {
+  if (!merged.is(child)) changes_.push_back({How::set_item, container, key, merged});
+}
+
+nb::object Assignment::merge_dict(nb::handle object, const Value& before, const Value& after) {
+  nb::object container =
+      is_namespace(before) ? nb::object(object.attr("__dict__")) : nb::borrow(object);
+  const nb::list keys(container);
+  if (nb::len(keys) != before.pairs().size()) {
+    fail(ErrorCode::invalid, "a dict changed its size while it was to be restored");
+  }
+  if (!have_same_keys(before, after)) {
+    refill_dict(container, before, after);
+    return nb::borrow(object);
+  }
+  for (std::size_t i = 0; i < before.pairs().size(); ++i) {
+    const nb::object child = container[keys[i]];
+    const auto& [key, restored] = after.pairs()[i];
+    set_item(container, keys[i], child, builder_.at(key, [&, &value = restored] {
+      return merge(child, before.pairs()[i].second, value);
+    }));
+  }
+  return nb::borrow(object);
+}
+
+// Other keys than before, or in another order: all of them anew, with the caller's own children
+// where there are any.
+void Assignment::refill_dict(const nb::object& container, const Value& before, const Value& after) {
+  nb::dict places;
+  std::size_t place = 0;
+  for (const nb::handle key : nb::list(container)) places[key] = place++;
+  nb::list pairs;
+  for (const auto& [key_value, child_value] : after.pairs()) {
+    const auto key = builder_.build(key_value);
+    const auto child = builder_.at(key_value, [&, &value = child_value] {
+      if (!places.contains(key)) return builder_.build(value);
+      const auto& was = before.pairs()[nb::cast<std::size_t>(places[key])].second;
+      return merge(nb::object(container[key]), was, value);
+    });
+    pairs.append(nb::make_tuple(key, child));
+  }
+  changes_.push_back({How::refill_dict, container, {}, pairs});
+}
+
+nb::object Assignment::merge_list(nb::handle object, const Value& before, const Value& after) {
+  if (before.kind() == Kind::frozen_set) return builder_.build(after);
+  const auto container = nb::borrow(object);
+  if (before.kind() == Kind::set) {
+    changes_.push_back({How::refill_set, container, {}, builder_.build(after)});
+    return container;
+  }
+  const auto here = before.items().size(), there = after.items().size();
+  nb::list items;
+  for (std::size_t i = 0; i < there; ++i) {
+    const auto& restored = after.items()[i];
+    const nb::object child = i < here ? nb::object(object[i]) : nb::object();
+    const auto merged = builder_.at(Value(static_cast<std::int64_t>(i)), [&] {
+      return i < here ? merge(child, before.items()[i], restored) : builder_.build(restored);
+    });
+    if (here == there) set_item(container, nb::int_(i), child, merged);
+    items.append(merged);
+  }
+  if (here != there) changes_.push_back({How::refill_list, container, {}, items});
+  return container;
+}
+
+nb::object Assignment::merge_tuple(nb::handle object, const Value& before, const Value& after) {
+  const bool has_items = before.kind() == Kind::plain || before.kind() == Kind::named_tuple;
+  if (!has_items || before.kind() != after.kind() ||
+      before.items().size() != after.items().size()) {
+    return builder_.build(after);
+  }
+  nb::list items;
+  for (std::size_t i = 0; i < before.items().size(); ++i) {
+    items.append(builder_.at(Value(static_cast<std::int64_t>(i)), [&] {
+      return merge(nb::object(object[i]), before.items()[i], after.items()[i]);
+    }));
+  }
+  // The caller's own named tuple has more to it than the one we would make.
+  return before.kind() == Kind::named_tuple ? nb::object(object.type().attr("_make")(items))
+                                            : nb::object(nb::tuple(items));
+}
+
+void Assignment::apply() {
+  for (const auto& [how, container, key, value] : changes_) {
+    if (how == How::set_item) {
+      container[key] = value;
+      continue;
+    }
+    container.attr("clear")();
+    if (how == How::refill_list) container.attr("extend")(value);
+    if (how == How::refill_set) container.attr("update")(value);
+    if (how == How::refill_dict) {
+      for (const nb::handle pair : value) container[pair[0]] = pair[1];
+    }
+  }
+  changes_.clear();
+}
+
+void tell_overwritten(nb::python_error& error) {
+  constexpr const char* kText = "the state given has been overwritten in part: it must not be used";
+  add_note(error, kText);
+  // Exceptions of Python 3.10 take no notes.
+  if (nb::hasattr(error.value(), "add_note")) return;
+  nb::module_::import_("logging").attr("getLogger")("understudy").attr("error")(kText);
 }
 
 void finish_tensors(const std::vector<WriteBack>& write_backs,

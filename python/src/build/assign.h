@@ -1,18 +1,61 @@
-// After a resume: restored scalars go into the caller's own containers.
+// After a resume: restored plain data goes into the caller's own containers.
 #pragma once
 
+#include <string>
 #include <vector>
 
+#include "build/build.h"
 #include "core/common.h"
 #include "understudy/value.h"
 #include "walk/walk.h"
 
 namespace understudy::python {
 
-/// `before` is what the walk made of `state`, `after` what the resume made of
-/// that. Changes lists and dicts in place; a tuple that changed is replaced in
-/// its parent. Tensors and objects stay: their contents have been restored.
-void assign_restored(nb::handle state, const Value& before, const Value& after);
+/// What is to be done to the caller's containers. Tensors and objects stay: their
+/// contents have been restored. A tuple that changed is replaced in its parent.
+class Assignment {
+ public:
+  /// `before` is what the walk made of `state`, `after` what the resume will make of
+  /// that. Builds all that is new, and changes nothing. Throws Error for what
+  /// cannot be built.
+  Assignment(nb::handle state, const Value& before, const Value& after);
+
+  void apply();
+
+ private:
+  enum class How { set_item, refill_list, refill_set, refill_dict };
+  struct Change {
+    How how;
+    nb::object container;
+    nb::object key;    // of set_item
+    nb::object value;  // for refill_dict a list of pairs
+  };
+
+  nb::object merge(nb::handle object, const Value& before, const Value& after);
+  nb::object merge_dict(nb::handle object, const Value& before, const Value& after);
+  void refill_dict(const nb::object& container, const Value& before, const Value& after);
+  nb::object merge_list(nb::handle object, const Value& before, const Value& after);
+  nb::object merge_tuple(nb::handle object, const Value& before, const Value& after);
+  void set_item(const nb::object& container, const nb::object& key, const nb::object& child,
+                const nb::object& merged);
+
+  Builder builder_{{.allow_pickle = true}};
+  std::vector<Change> changes_;
+};
+
+/// Tells in the exception that the caller's state is no longer whole.
+void tell_overwritten(nb::python_error& error);
+
+/// Runs a step that changes the caller's state; what it raises says so.
+template <class Step>
+void saying_overwritten(const Step& step) {
+  try {
+    step();
+  } catch (nb::python_error& error) {
+    tell_overwritten(error);
+    throw;
+  }
+}
 
 /// Copies what could not be restored in place into lazy views and the like,
 /// and tells autograd that tensors have changed.

@@ -1,6 +1,7 @@
 #include "build/build.h"
 
 #include <map>
+#include <utility>
 
 #include "core/errors.h"
 #include "core/refs.h"
@@ -83,16 +84,42 @@ class HashGuard {
 
 nb::object Builder::build(const Value& value) {
   const NoCollection no_collection;
+  return guard([&] { return node(value); });
+}
+
+// " at 'optimizer.state'", and forgets it.
+std::string Builder::place() {
+  std::string text;
+  for (auto key = trail_.rbegin(); key != trail_.rend(); ++key) {
+    if (!text.empty()) text += '.';
+    if (key->type() == Type::text) {
+      text += key->as_text();
+    } else {
+      text += key->type() == Type::integer ? fmt::to_string(key->as_integer()) : "?";
+    }
+  }
+  trail_.clear();
+  return text.empty() ? text : " at '" + text + "'";
+}
+
+// What a file says and Python refuses (unhashable keys, bad field names, a device that this
+// torch lacks) is an Error like any other. Interrupts are not.
+void Builder::rethrow(std::exception_ptr failure) {
+  const auto where = place();
   try {
-    return node(value);
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    if (where.empty()) throw;
+    fail(error.code(), "{}{}", error.what(), where);
   } catch (nb::python_error& error) {
-    // What a file says and Python refuses: unhashable keys, bad field names.
-    // What a pickle raises is the pickle's own.
-    const bool is_ours = !is_in_pickle_ && error.matches(PyExc_Exception) &&
-                         !error.matches(PyExc_MemoryError) && !error.matches(PyExc_ImportError);
-    if (!is_ours) throw;
-    fail(ErrorCode::corrupt, "the state cannot be built: {}: {}", name_of_type(error.type()),
-         text_of(nb::str(error.value())));
+    if (std::exchange(has_user_code_failed_, false) || !error.matches(PyExc_Exception)) throw;
+    if (error.matches(PyExc_MemoryError)) {
+      fail(ErrorCode::no_space, "there is no memory for the value{}", where);
+    }
+    // Torch says RuntimeError of what a torch may lack: a device, a feature.
+    const bool is_lacking = error.matches(PyExc_RuntimeError) || error.matches(PyExc_ImportError);
+    fail(is_lacking ? ErrorCode::unsupported : ErrorCode::corrupt,
+         "the value{} cannot be built: {}", where, text_of(nb::str(error.value())));
   }
 }
 
@@ -122,7 +149,8 @@ nb::object Builder::list(const Value& value) {
   auto list = steal_or_throw(PyList_New(static_cast<Py_ssize_t>(children.size())));
   Py_ssize_t i = 0;
   for (const auto& child : children) {
-    throw_if(PyList_SetItem(list.ptr(), i++, node(child).release().ptr()) != 0);
+    auto made = at(Value(static_cast<std::int64_t>(i)), [&] { return node(child); });
+    throw_if(PyList_SetItem(list.ptr(), i++, made.release().ptr()) != 0);
   }
   return list;
 }
@@ -132,7 +160,8 @@ nb::object Builder::tuple(const Value& value) {
   auto tuple = steal_or_throw(PyTuple_New(static_cast<Py_ssize_t>(children.size())));
   Py_ssize_t i = 0;
   for (const auto& child : children) {
-    throw_if(PyTuple_SetItem(tuple.ptr(), i++, node(child).release().ptr()) != 0);
+    auto made = at(Value(static_cast<std::int64_t>(i)), [&] { return node(child); });
+    throw_if(PyTuple_SetItem(tuple.ptr(), i++, made.release().ptr()) != 0);
   }
   return tuple;
 }
@@ -143,7 +172,7 @@ nb::object Builder::dict(const Value& value) {
   for (const auto& [key, child] : value.pairs()) {
     const auto key_object = node(key);
     guard.add(key_object);
-    const auto child_object = node(child);
+    const auto child_object = at(key, [&] { return node(child); });
     throw_if(PyDict_SetItem(dict.ptr(), key_object.ptr(), child_object.ptr()) != 0);
   }
   return dict;
@@ -268,6 +297,10 @@ nb::object Builder::bytes(const Value& value) {
       const auto dtype = numpy_dtype(numpy, value.extra().as_text());
       if (bytes.empty()) return dtype.attr("type")();  // "" and b"": NumPy reads no empty buffers
       const nb::object array = numpy.module.attr("frombuffer")(make_bytes(bytes), dtype);
+      if (nb::len(array) != 1) {
+        fail(ErrorCode::corrupt, "a NumPy scalar of type {} has {} bytes", value.extra().as_text(),
+             bytes.size());
+      }
       return array[0];
     }
     default: return make_bytes(bytes);
@@ -278,11 +311,13 @@ nb::object Builder::opaque(const Opaque& leaf) {
   if (leaf.object) {
     // A copy again: the snapshot must stay what it was.
     if (!memo_.is_valid()) memo_ = nb::dict();
-    is_in_pickle_ = true;
-    auto copy = standard_type("copy", "deepcopy")(
-        nb::handle(static_cast<PyObject*>(leaf.object.get())), memo_);
-    is_in_pickle_ = false;
-    return copy;
+    try {
+      return standard_type("copy", "deepcopy")(
+          nb::handle(static_cast<PyObject*>(leaf.object.get())), memo_);
+    } catch (nb::python_error&) {
+      has_user_code_failed_ = true;
+      throw;
+    }
   }
   if (!leaf.pickle || !options_.allow_pickle) {
     fail(ErrorCode::unsupported,
@@ -291,10 +326,12 @@ nb::object Builder::opaque(const Opaque& leaf) {
          "whoever wrote it",
          leaf.type_name);
   }
-  is_in_pickle_ = true;
-  auto object = standard_type("pickle", "loads")(make_bytes(*leaf.pickle));
-  is_in_pickle_ = false;
-  return object;
+  try {
+    return standard_type("pickle", "loads")(make_bytes(*leaf.pickle));
+  } catch (nb::python_error&) {
+    has_user_code_failed_ = true;  // somebody else's code, and for them to tell
+    throw;
+  }
 }
 
 }  // namespace understudy::python

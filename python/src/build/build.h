@@ -1,7 +1,10 @@
 // A Value becomes Python objects.
 #pragma once
 
+#include <exception>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "core/common.h"
 #include "frameworks/frameworks.h"
@@ -20,11 +23,40 @@ class Builder {
  public:
   explicit Builder(BuildOptions options) : options_(options) {}
 
-  /// Throws Error(corrupt) for a tree that makes no Python object, for example
-  /// a list as a dict key.
+  /// Throws Error for a tree that makes no Python object (a list as a dict key), or
+  /// none here (a dtype that this torch lacks), with the place in the tree. What unpickling
+  /// raises passes through.
   nb::object build(const Value& value);
 
+  /// Runs `make`, which builds parts; what Python raises meanwhile becomes such an Error.
+  template <class Make>
+  nb::object guard(const Make& make) {
+    if (is_guarded_) return make();
+    is_guarded_ = true;
+    try {
+      auto made = make();
+      is_guarded_ = false;
+      return made;
+    } catch (...) {
+      is_guarded_ = false;
+      rethrow(std::current_exception());
+    }
+  }
+
+  /// Runs `make`, which builds what stands under that key, or at that index.
+  template <class Make>
+  nb::object at(const Value& key, const Make& make) {
+    try {
+      return make();
+    } catch (...) {
+      trail_.push_back(key);
+      throw;
+    }
+  }
+
  private:
+  [[noreturn]] void rethrow(std::exception_ptr failure);
+  std::string place();
   nb::object node(const Value& value);
   nb::object list(const Value& value);
   nb::object tuple(const Value& value);
@@ -48,8 +80,10 @@ class Builder {
   std::unordered_map<const Storage*, nb::object> numpy_storages_;
   std::unordered_map<std::string, nb::object> named_tuples_;
   nb::object memo_;
-  bool is_in_pickle_ = false;                                        // somebody else's code runs
   std::unordered_map<const Storage*, std::uint64_t> copied_nbytes_;  // densely, of each storage
+  bool is_guarded_ = false;
+  bool has_user_code_failed_ = false;
+  std::vector<Value> trail_;  // keys above what failed, the innermost first
 };
 
 }  // namespace understudy::python

@@ -1,8 +1,10 @@
 #include "build/loadable.h"
 
-#include <set>
+#include <utility>
 
+#include "build/assign.h"
 #include "build/build.h"
+#include "build/check_parts.h"
 #include "core/errors.h"
 #include "core/refs.h"
 #include "frameworks/frameworks.h"
@@ -11,120 +13,79 @@
 namespace understudy::python {
 namespace {
 
-std::string join(const std::set<std::string>& names) {
-  // Enough to see what went wrong; a whole model's names help nobody.
-  constexpr std::size_t kMost = 5;
-  std::string text;
-  std::size_t n = 0;
-  for (const auto& name : names) {
-    if (n++ == kMost) return text + fmt::format(" and {} more", names.size() - kMost);
-    text += (text.empty() ? "'" : ", '") + name + "'";
-  }
-  return text;
-}
-
-std::string dims_text(const Dims& dims) {
-  return fmt::format("[{}]", fmt::join(dims, ", "));
-}
-
-// Names of `a` that `b` lacks.
-std::set<std::string> missing(const Value& a, const Value& b) {
-  std::set<std::string> names;
-  for (const auto& [key, child] : b.pairs()) {
-    if (key.type() == Value::Type::text) names.insert(key.as_text());
-  }
-  std::set<std::string> lacking;
-  for (const auto& [key, child] : a.pairs()) {
-    if (key.type() == Value::Type::text && !names.contains(key.as_text()))
-      lacking.insert(key.as_text());
-  }
-  return lacking;
-}
-
-// A module loads strictly: any misfit would stop it half-way.
-std::string check_module(nb::handle module, const Value& state) {
-  if (state.type() != Value::Type::dict)
-    return "the saved state is no dict, but a module needs one";
-  const Value own = Walker(walking_for_target()).walk(module.attr("state_dict")());
-  if (const auto names = missing(own, state); !names.empty())
-    return "the saved state lacks " + join(names);
-  if (const auto names = missing(state, own); !names.empty())
-    return "the module has no " + join(names);
-  for (const auto& [key, child] : own.pairs()) {
-    if (child.type() != Value::Type::tensor) continue;
-    const auto& saved = state.at(key.as_text());
-    if (saved.type() != Value::Type::tensor)
-      return fmt::format("'{}' was saved as no tensor", key.as_text());
-    if (saved.as_tensor().shape() != child.as_tensor().shape()) {
-      return fmt::format("'{}' has shape {} here, but was saved with {}", key.as_text(),
-                         dims_text(child.as_tensor().shape()),
-                         dims_text(saved.as_tensor().shape()));
-    }
-  }
-  return {};
-}
-
-std::string check_optimizer(nb::handle optimizer, const Value& state) {
-  const auto* groups = state.type() == Value::Type::dict ? state.find("param_groups") : nullptr;
-  if (groups == nullptr || groups->type() != Value::Type::list || state.find("state") == nullptr) {
-    return "the saved state is not that of an optimizer";
-  }
-  const nb::object own = optimizer.attr("param_groups");
-  if (nb::len(own) != groups->items().size()) {
-    return fmt::format("it has {} parameter groups, but {} were saved", nb::len(own),
-                       groups->items().size());
-  }
-  std::size_t i = 0;
-  for (const auto& group : groups->items()) {
-    const auto* saved = group.type() == Value::Type::dict ? group.find("params") : nullptr;
-    if (saved == nullptr || !saved->is_container() || saved->type() == Value::Type::dict) {
-      return fmt::format("the saved parameter group {} has no list of parameters", i);
-    }
-    const nb::object params = own[i]["params"];
-    const auto count = nb::len(params);
-    if (count != saved->items().size()) {
-      return fmt::format("its parameter group {} has {} parameters, but {} were saved", i, count,
-                         saved->items().size());
-    }
-    ++i;
-  }
-  return {};
-}
-
-class PythonLoadable : public Loadable {
+class PythonLoadable : public PartLoadable {
  public:
   PythonLoadable(nb::handle object, std::string place)
       : object_(hold(nb::borrow(object))), place_(std::move(place)) {}
 
-  std::string check(const Value& state) override {
+  LoadAnswer ask(const Value& state, const LoadPolicy& policy) override {
     nb::gil_scoped_acquire gil;
     const auto* torch = torch_if_loaded();
-    if (torch == nullptr) return {};
-    if (nb::isinstance(object(), torch->module.attr("nn").attr("Module")))
-      return check_module(object(), state);
-    if (nb::isinstance(object(), torch->module.attr("optim").attr("Optimizer"))) {
-      return check_optimizer(object(), state);
+    is_in_part_ = false;
+    LoadAnswer answer;
+    answer.state = state;
+    if (torch != nullptr && is_a(*torch, "nn", "Module")) {
+      is_in_part_ = !policy.strict || policy.wants;
+      is_in_part_ = is_in_part_ &&
+                    !has_own(torch->module.attr("nn").attr("Module"), object(), "load_state_dict");
+      return ask_module(*torch, object(), state, policy);
     }
-    return {};
+    if (policy.wants) {
+      answer.objection = kTakesItsPartWhole;
+    } else if (torch != nullptr && is_a(*torch, "optim", "Optimizer")) {
+      answer.objection = check_optimizer(*torch, object(), state, policy.convert);
+    }
+    return answer;
   }
 
-  void load(const Value& state) override {
+  Value targets() override {
     nb::gil_scoped_acquire gil;
-    const nb::object built = Builder({.allow_pickle = true}).build(state);
+    const auto* torch = torch_if_loaded();
+    if (torch == nullptr || !is_a(*torch, "nn", "Module")) return {};
+    return tensors_of_module(object());
+  }
+
+  void prepare(const Value& state) override {
+    nb::gil_scoped_acquire gil;
     try {
-      object().attr("load_state_dict")(built);
-    } catch (nb::python_error& error) {
-      add_note(error, fmt::format(
-                          "raised by load_state_dict() of the {} {}", name_of_type(object().type()),
-                          place_.empty() ? "at the top of the state" : "at '" + place_ + "'"));
-      throw;
+      built_ = hold(Builder({.allow_pickle = true}).build(state));
+    } catch (const Error& error) {
+      fail(error.code(), "the part of the {} {}: {}", name_of_type(object().type()), where(),
+           error.what());
     }
+  }
+
+  void load(const Value&) override {
+    nb::gil_scoped_acquire gil;
+    const auto built = nb::borrow(static_cast<PyObject*>(std::exchange(built_, {}).get()));
+    saying_overwritten([&] {
+      try {
+        if (is_in_part_) {
+          object().attr("load_state_dict")(built, nb::arg("strict") = false);
+        } else {
+          object().attr("load_state_dict")(built);
+        }
+      } catch (nb::python_error& error) {
+        add_note(error, fmt::format("raised by load_state_dict() of the {} {}",
+                                    name_of_type(object().type()), where()));
+        throw;
+      }
+    });
   }
 
  private:
   nb::handle object() const { return static_cast<PyObject*>(object_.get()); }
 
+  bool is_a(const Torch& torch, const char* module, const char* type) const {
+    return nb::isinstance(object(), torch.module.attr(module).attr(type));
+  }
+  std::string where() const {
+    return place_.empty() ? "at the top of the state" : "at '" + place_ + "'";
+  }
+
   std::shared_ptr<void> object_;
+  std::shared_ptr<void> built_;
+  bool is_in_part_ = false;
   std::string place_;
 };
 
