@@ -50,7 +50,6 @@ const Numpy& need_numpy(const char* what) {
 }  // namespace
 
 nb::object Builder::build(const Value& value) {
-  const NoCollection no_collection;
   try {
     return node(value);
   } catch (nb::python_error& error) {

@@ -4,6 +4,7 @@
 
 #include "build/build.h"
 #include "core/errors.h"
+#include "core/gil.h"
 #include "core/refs.h"
 #include "frameworks/frameworks.h"
 #include "walk/walk.h"
@@ -97,7 +98,7 @@ class PythonLoadable : public Loadable {
       : object_(hold(nb::borrow(object))), place_(std::move(place)) {}
 
   std::string check(const Value& state) override {
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     const auto* torch = torch_if_loaded();
     if (torch == nullptr) return {};
     if (nb::isinstance(object(), torch->module.attr("nn").attr("Module")))
@@ -109,10 +110,10 @@ class PythonLoadable : public Loadable {
   }
 
   void load(const Value& state) override {
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     const nb::object built = Builder({.allow_pickle = true}).build(state);
     try {
-      object().attr("load_state_dict")(built);
+      parked_at_exit([&] { object().attr("load_state_dict")(built); });
     } catch (nb::python_error& error) {
       add_note(error, fmt::format(
                           "raised by load_state_dict() of the {} {}", name_of_type(object().type()),
