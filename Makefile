@@ -1,7 +1,7 @@
 # The whole developer interface. Every target does the set-up it needs; CI calls the same targets.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup build test demo bench docs docs-test lint asan tsan fuzz clean
+.PHONY: help setup build test demo bench bench-compare docs docs-test lint asan tsan fuzz clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -14,11 +14,15 @@ build: setup  ## the same; what is already there is kept
 test: setup  ## all tests; the last line is "N passed, N failed"
 	@$(PYTHON) tools/run_tests.py
 
-demo: setup  ## train, kill in the middle of a save, resume to the last bit
+demo:  ## train, kill in the middle of a save, resume to the last bit
+	@tools/setup --demo
 	@$(PYTHON) examples/demo.py
 
-bench: setup  ## stage, save and restore beside peers and the machine's roofs
-	@$(PYTHON) bench/run.py
+bench: setup  ## stage, save and restore beside peers and the machine's roofs [NAMES=stage.steady]
+	@$(PYTHON) bench/run.py $(NAMES)
+
+bench-compare: setup  ## the same for another revision, in turns: REV=main [NAMES=stage.steady]
+	@$(PYTHON) tools/bench_compare.py $(REV) $(NAMES)
 
 docs:  ## the site, in build/site/index.html
 	@tools/docs

@@ -47,6 +47,7 @@ PUBLIC_HEADERS = {
     "error": "base",
     "system_error": "base",
     "options": "base",
+    "process": "base",
     "text": "base",
     "ticket": "base",
     "version": "base",
@@ -80,6 +81,7 @@ LIBRARIES = {
     "immintrin.h": {"transfer", "format", "bench"},  # non-temporal stores, vectors of the hash
     "arm_neon.h": {"transfer", "format"},
     "malloc.h": {"python/src"},  # how long an object of torch's is
+    "cxxabi.h": {"python/src"},  # the end of a thread by pthread_exit, as an exception
 }
 
 # C's own headers are standard, under either name.
@@ -91,10 +93,7 @@ SYSTEM_HEADER = re.compile(
     r"|dirent|dlfcn|poll|semaphore|ftw|glob|pwd|grp|syscall|termios)(\.h)?$"
 )
 SYSTEM_HEADERS_ALLOWED: dict[str, dict[str, str]] = {
-    "src/base/process.h": {
-        "sys/types.h": "pid_t",
-        "unistd.h": "a handle compares getpid, which sets no errno",
-    },
+    "src/base/process.cpp": {"unistd.h": "a handle compares getpid, which sets no errno"},
     "src/base/thread.cpp": dict.fromkeys(
         ("pthread.h", "signal.h", "sys/resource.h", "sys/syscall.h", "unistd.h"),
         "threads live in base: their names, signal masks and priorities",
@@ -110,6 +109,9 @@ SOURCES = {".h", ".cpp", ".inc", ".py", ".pyi"}
 FOLDERS = ("include", "src", "cli", "python", "tests", "fuzz", "bench", "examples", "tools")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]')
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME)\b")
+# Ends the process when a daemon thread asks for the GIL at exit; core/gil.h does not.
+TAKES_THE_GIL = re.compile(r"gil_scoped_|\bPyEval_(Save|Restore)Thread\b|\bPyGILState_Ensure\b")
+GIL_ALLOWED = {"python/src/core/gil.h", "python/src/core/parked.cpp"}
 PRINTS = re.compile(r"std::(cout|cerr|clog|abort|exit)\b|\bf?printf\(|fmt::print\b|\.detach\(\)")
 
 
@@ -160,6 +162,10 @@ class Checker:
             self.check_own_header_first(path, file, includes)
         if room in ROOMS:
             self.check_habits_of_the_library(file, room, lines)
+        if room == "python/src" and file not in GIL_ALLOWED:
+            for number, line in enumerate(lines, 1):
+                if TAKES_THE_GIL.search(line):
+                    self.problem(file, number, "the GIL is let go and taken by core/gil.h only")
 
     @staticmethod
     def room_of(file: str) -> str | None:

@@ -172,7 +172,7 @@ class Checkpointer {
   const std::filesystem::path& directory() const;
 
  private:
-  std::unique_ptr<CheckpointerState> state_;
+  std::shared_ptr<CheckpointerState> state_;
 };
 
 }  // namespace understudy

@@ -88,7 +88,7 @@ class Stager {
   void close();
 
  private:
-  std::unique_ptr<StagerState> state_;
+  std::shared_ptr<StagerState> state_;
 };
 
 }  // namespace understudy

@@ -109,7 +109,8 @@ class AsyncStager(staging.AsyncStager):
 
     def close(self) -> None:
         """Give the images back; leased ones when their leases end. A later call starts anew."""
-        self._require_home()
+        if self._here() != self._process:
+            return  # in a forked child, whose copy of the lock may be held for ever
         with self._lock:
             stagers, self._stagers = self._stagers, []
             for stager in stagers:

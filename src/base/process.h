@@ -1,31 +1,37 @@
-// Handles remember their process: in a forked child they are inert.
+// The one guard against use by a forked child.
+//
+// A child has copies of the parent's objects, but not its threads: locks may be held
+// by one of those for ever, condition variables wait in their destructor for threads
+// that are not there, and rings, shared memory and temporary files are the parent's.
+// So whatever has one of these is owned by a HomePtr, which a child does not follow.
 #pragma once
 
-#include <sys/types.h>
-#include <unistd.h>
+#include <memory>
+#include <utility>
 
-#include <string_view>
-
-#include "base/error.h"
+#include "understudy/process.h"
 
 namespace understudy {
 
-/// The process that made a handle.
-class HomeProcess {
+/// Deletes in the process that made the object. A forked child leaves it as it is.
+class HomeDelete {
  public:
-  bool is_here() const noexcept { return getpid() == pid_; }
-  /// Throws Error(closed) in any other process. `what` begins the sentence.
-  void require(std::string_view what) const {
-    if (!is_here()) {
-      fail(ErrorCode::closed,
-           "{} belongs to process {} and cannot be used in process {}, which was forked from it; "
-           "make a new one there",
-           what, pid_, getpid());
-    }
+  template <class T>
+  void operator()(T* object) const noexcept {
+    if (home_.is_here()) delete object;
   }
 
  private:
-  pid_t pid_ = getpid();
+  HomeProcess home_;
 };
+
+/// Becomes a std::shared_ptr that does the same.
+template <class T>
+using HomePtr = std::unique_ptr<T, HomeDelete>;
+
+template <class T, class... Arguments>
+HomePtr<T> make_home(Arguments&&... arguments) {
+  return HomePtr<T>(new T(std::forward<Arguments>(arguments)...));
+}
 
 }  // namespace understudy

@@ -38,13 +38,10 @@ void TaskThread::State::serve() {
   }
 }
 
-TaskThread::TaskThread(std::string name) : state_(std::make_unique<State>(std::move(name))) {}
+TaskThread::TaskThread(std::string name) : state_(make_home<State>(std::move(name))) {}
 
 TaskThread::~TaskThread() {
-  if (!state_->home.is_here()) {
-    (void)state_.release();  // the thread is the parent's
-    return;
-  }
+  if (!state_->home.is_here()) return;
   {
     std::lock_guard lock(state_->mutex);
     state_->stop = true;

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <string>
+
+#include "base/process.h"
 
 namespace understudy {
 
@@ -23,7 +24,7 @@ class TaskThread {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  HomePtr<State> state_;
 };
 
 }  // namespace understudy

@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -28,7 +30,37 @@ void lower_this_thread() {
   (void)syscall(SYS_ioprio_set, kIoPriorityWhoProcess, thread, kIoPriorityBestEffortLowest);
 }
 
+// What RefuseThreads has asked for.
+constexpr int kNever = std::numeric_limits<int>::max();
+std::atomic<int> starts_left{kNever};  // before the first that is refused
+std::atomic<int> refusals_left{0}, refusals{0};
+
+void refuse_if_asked() {
+  if (starts_left.load() == kNever || starts_left.fetch_sub(1) > 0) return;
+  starts_left = 0;
+  if (refusals_left.fetch_sub(1) <= 0) {
+    starts_left = kNever;
+    return;
+  }
+  ++refusals;
+  throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+}
+
 }  // namespace
+
+RefuseThreads::RefuseThreads(int first, int count) noexcept {
+  refusals = 0;
+  refusals_left = count;
+  starts_left = first - 1;
+}
+
+RefuseThreads::~RefuseThreads() {
+  starts_left = kNever;
+}
+
+int RefuseThreads::refused() const noexcept {
+  return refusals;
+}
 
 void yield_to_others() {
   lower_this_thread();
@@ -44,6 +76,7 @@ std::thread start_thread(const std::string& name, bool low_priority, std::functi
   std::thread thread;
   std::string refused;
   try {
+    refuse_if_asked();
     thread = std::thread([body = std::move(body), short_name = name.substr(0, 15), low_priority] {
       pthread_setname_np(pthread_self(), short_name.c_str());
       if (low_priority) lower_this_thread();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/waiting.h"
 
 namespace understudy {
@@ -63,6 +64,7 @@ bool TicketBase::wait_done_for(Timeout timeout) const {
 }
 
 std::pair<std::uint64_t, std::uint64_t> TicketBase::progress() const {
+  state_->home.require("a ticket");
   const auto total = state_->total_nbytes.load(std::memory_order_relaxed);
   return {std::min(state_->done_nbytes.load(std::memory_order_relaxed), total), total};
 }
@@ -74,11 +76,13 @@ std::exception_ptr TicketBase::exception() const {
 }
 
 std::string TicketBase::capture() const {
+  state_->home.require("a ticket");
   std::lock_guard lock(state_->mutex);
   return state_->capture;
 }
 
 void TicketBase::count_from(std::chrono::steady_clock::time_point began) const {
+  state_->home.require("a ticket");
   std::lock_guard lock(state_->mutex);
   const auto earlier_s = std::chrono::duration<double>(state_->began - began).count();
   state_->earlier_s = earlier_s;
@@ -90,6 +94,7 @@ void TicketBase::count_from(std::chrono::steady_clock::time_point began) const {
 }
 
 Metrics TicketBase::metrics() const {
+  state_->home.require("a ticket");
   std::lock_guard lock(state_->mutex);
   return state_->metrics;
 }

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "base/process.h"
 #include "base/thread.h"
 
@@ -48,13 +49,21 @@ struct WorkerPool::State {
   std::exception_ptr failure;
 };
 
+// Where the system refuses some, the loop is run by those that there are, and the next
+// one asks again.
 void WorkerPool::State::start() {
   const int helpers = low_priority ? threads : threads - 1;
-  while (static_cast<int>(workers.size()) < helpers) {
-    // The caller is worker 0 unless it only waits.
-    const int worker = static_cast<int>(workers.size()) + (low_priority ? 0 : 1);
-    workers.push_back(start_thread(fmt::format("{}-{}", name, worker), low_priority,
-                                   [this, worker] { serve(worker); }));
+  workers.reserve(static_cast<std::size_t>(helpers));  // a started thread must find its place
+  try {
+    while (static_cast<int>(workers.size()) < helpers) {
+      // The caller is worker 0 unless it only waits.
+      const int worker = static_cast<int>(workers.size()) + (low_priority ? 0 : 1);
+      workers.push_back(start_thread(fmt::format("{}-{}", name, worker), low_priority,
+                                     [this, worker] { serve(worker); }));
+    }
+  } catch (const Error&) {
+    const bool is_anybody_there = !low_priority || !workers.empty();
+    if (!is_anybody_there) throw;
   }
 }
 
@@ -89,15 +98,10 @@ void WorkerPool::State::work(int worker) noexcept {
 }
 
 WorkerPool::WorkerPool(std::string name, int threads, bool low_priority)
-    : state_(std::make_unique<State>(std::move(name), std::max(threads, 1), low_priority)) {}
+    : state_(make_home<State>(std::move(name), std::max(threads, 1), low_priority)) {}
 
 WorkerPool::~WorkerPool() {
-  if (!state_) return;
-  if (!state_->home.is_here()) {
-    // The threads are the parent's; their handles must not be touched here.
-    (void)state_.release();
-    return;
-  }
+  if (!state_->home.is_here()) return;
   {
     std::lock_guard lock(state_->mutex);
     state_->stop = true;
@@ -127,9 +131,8 @@ void WorkerPool::run(std::uint64_t count, const std::function<void(std::uint64_t
   s.wake.notify_all();
   if (!s.low_priority) s.work(0);
   lock.lock();
-  s.finished.wait(lock, [&] {
-    return s.inside == 0 && s.next.load(std::memory_order_relaxed) >= s.count;
-  });
+  s.finished.wait(
+      lock, [&] { return s.inside == 0 && s.next.load(std::memory_order_relaxed) >= s.count; });
   s.body = nullptr;
   if (s.failure) std::rethrow_exception(std::exchange(s.failure, nullptr));
 }

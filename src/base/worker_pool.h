@@ -3,8 +3,9 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
+
+#include "base/process.h"
 
 namespace understudy {
 
@@ -24,11 +25,13 @@ class WorkerPool {
   /// caller's, and returns when all are done. `worker` is below threads().
   /// After the first exception no new i is begun; it is thrown here. With
   /// `low_priority` the caller only waits, so that its priority stays its own.
+  /// Where the system refuses threads, fewer do the same work; Error(no_space) when
+  /// there is none at all, and then nothing was begun.
   void run(std::uint64_t count, const std::function<void(std::uint64_t i, int worker)>& body);
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  HomePtr<State> state_;
 };
 
 }  // namespace understudy

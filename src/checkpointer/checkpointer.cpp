@@ -23,7 +23,6 @@
 #include "store/look.h"
 
 namespace understudy {
-
 namespace fs = std::filesystem;
 
 class CheckpointerState {
@@ -123,7 +122,7 @@ std::optional<Ticket<fs::path>> CheckpointerState::save(std::int64_t step, const
                                                         const SaveOptions& how,
                                                         const Capture& capture) {
   throw_unseen_failure();
-  auto ticket = std::make_shared<TicketState>();
+  std::shared_ptr<TicketState> ticket = make_home<TicketState>();
   auto job = std::make_shared<SaveJob>();
   job->ticket = ticket;
   job->result = std::make_shared<std::optional<fs::path>>();
@@ -180,7 +179,7 @@ void CheckpointerState::publish(const std::shared_ptr<SaveJob>& job) {
 }
 
 Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
-  auto ticket = std::make_shared<TicketState>();
+  std::shared_ptr<TicketState> ticket = make_home<TicketState>();
   auto result = std::make_shared<std::optional<std::uint64_t>>();
   stager_.prewarm(state, ticket, result);
   return {ticket, result};
@@ -295,7 +294,7 @@ std::optional<std::int64_t> CheckpointerState::resume(Value& state, const Resume
 }
 
 Checkpointer::Checkpointer(CheckpointerOptions options)
-    : state_(std::make_unique<CheckpointerState>(std::move(options))) {}
+    : state_(make_home<CheckpointerState>(std::move(options))) {}
 
 Checkpointer::~Checkpointer() {
   if (!state_) return;
@@ -347,6 +346,7 @@ std::optional<std::int64_t> Checkpointer::resume(Value& state, const ResumeOptio
 }
 
 std::optional<ResumeReport> Checkpointer::resumed() const {
+  state_->require_here();
   std::lock_guard lock(state_->resumed_mutex);
   return state_->resumed;
 }

@@ -69,7 +69,7 @@ void ImagePool::State::choose() {
 
 std::shared_ptr<Image> ImagePool::State::make(std::uint64_t size) {
   choose();
-  return std::make_shared<Image>(size, context, choice);
+  return make_home<Image>(size, context, choice);
 }
 
 // The smallest that fits. Else one that does not goes, to make room. Under the
@@ -103,7 +103,7 @@ bool ImagePool::State::is_free(const Image& image) {
   return std::any_of(free.begin(), free.end(), [&](const auto& i) { return i.get() == &image; });
 }
 
-ImagePool::ImagePool(int limit, Memory memory) : state_(std::make_shared<State>()) {
+ImagePool::ImagePool(int limit, Memory memory) : state_(make_home<State>()) {
   state_->limit = limit;
   if (memory == Memory::pinned) {
     state_->context = device::CudaContext::open();
@@ -114,12 +114,7 @@ ImagePool::ImagePool(int limit, Memory memory) : state_(std::make_shared<State>(
 }
 
 ImagePool::~ImagePool() {
-  if (state_->home.is_here()) {
-    close();
-  } else {
-    // A forked child: the mutex may be held by a thread that is not here.
-    new std::shared_ptr<State>(std::move(state_));
-  }
+  if (state_->home.is_here()) close();
 }
 
 ImagePool::Slot ImagePool::take_slot(WhenBusy when_busy, double& waited_s) {
@@ -135,10 +130,7 @@ ImagePool::Slot ImagePool::take_slot(WhenBusy when_busy, double& waited_s) {
   ++s.leased;
   lock.unlock();
   return Slot(state_.get(), [state = state_](void*) {
-    if (!state->home.is_here()) {
-      new std::shared_ptr<State>(state);  // the mutex may be held by a thread that is not here
-      return;
-    }
+    if (!state->home.is_here()) return;
     std::lock_guard inner(state->mutex);
     --state->leased;
     state->returned.notify_one();
@@ -164,11 +156,7 @@ Lease ImagePool::lease(Slot slot, std::uint64_t nbytes) {
   auto* const raw = image.get();
   return Lease(raw,
                [state = state_, slot = std::move(slot), owned = std::move(image)](Image*) mutable {
-                 // Never unmapped, never locked in a forked child.
-                 if (!state->home.is_here()) {
-                   new std::shared_ptr<Image>(std::move(owned));
-                   return;
-                 }
+                 if (!state->home.is_here()) return;
                  {
                    std::lock_guard inner(state->mutex);
                    if (!state->is_closed) state->free.push_back(std::move(owned));

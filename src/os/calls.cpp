@@ -70,8 +70,15 @@ constinit const Calls kSystemCalls = {
           return static_cast<ssize_t>(
               syscall(SYS_process_vm_writev, getpid(), from, 1UL, to, 1UL, 0UL));
         },
-    .uring_open = [](unsigned depth,
-                     io_uring* ring) { return with_errno(io_uring_queue_init(depth, ring, 0)); },
+    .uring_open =
+        [](unsigned depth, io_uring* ring) {
+          int result = io_uring_queue_init(depth, ring, 0);
+          if (result < 0) return with_errno(result);
+          // The guards of process.h keep a forked child from the ring; so does this.
+          result = io_uring_ring_dontfork(ring);
+          if (result < 0) io_uring_queue_exit(ring);
+          return with_errno(result);
+        },
     .uring_submit = [](io_uring* ring) { return with_errno(io_uring_submit(ring)); },
     .uring_wait = [](io_uring* ring,
                      io_uring_cqe** done) { return with_errno(io_uring_wait_cqe(ring, done)); },

@@ -56,7 +56,7 @@ struct Calls {
   /// process_vm_writev into this process itself, one run each.
   ssize_t (*write_own_memory)(const struct iovec* from, const struct iovec* to);
   // liburing's, with -1 and errno where it gives a negative number.
-  int (*uring_open)(unsigned depth, struct io_uring* ring);  ///< io_uring_queue_init
+  int (*uring_open)(unsigned depth, struct io_uring* ring);  ///< made, and not for forked children
   int (*uring_submit)(struct io_uring* ring);
   int (*uring_wait)(struct io_uring* ring, struct io_uring_cqe** done);
   ssize_t (*uring_result)(const struct io_uring_cqe* done);  ///< of the write that has ended

@@ -37,14 +37,16 @@ struct WriteRing::State {
   std::vector<WriteProgress> slots;
 };
 
-WriteRing::WriteRing(std::unique_ptr<State> state) : state_(std::move(state)) {}
+WriteRing::WriteRing(HomePtr<State> state) : state_(std::move(state)) {}
 
 WriteRing::~WriteRing() {
-  drain();
+  // The kernel shares the ring with all who have it mapped: a child that took what has
+  // ended would leave its parent waiting for ever.
+  if (home_.is_here()) drain();
 }
 
 std::unique_ptr<WriteRing> WriteRing::open(unsigned depth, std::string& why) {
-  auto state = std::make_unique<State>();
+  auto state = make_home<State>();
   if (calls().uring_open(depth, &state->ring) != 0) {
     why = fmt::format("cannot set up a ring: {}", std::strerror(errno));
     return nullptr;
@@ -57,6 +59,7 @@ std::unique_ptr<WriteRing> WriteRing::open(unsigned depth, std::string& why) {
 
 void WriteRing::begin(unsigned slot, const File& file, std::uint64_t offset,
                       std::span<const std::byte> bytes) {
+  home_.require("a ring");
   state_->file = &file;
   state_->slots[slot] = WriteProgress(file, offset, bytes);
   submit(slot);
@@ -85,10 +88,11 @@ void WriteRing::submit(unsigned slot) {
 }
 
 bool WriteRing::has_ended_one() const noexcept {
-  return in_flight_ > 0 && io_uring_cq_ready(&state_->ring) > 0;
+  return in_flight_ > 0 && home_.is_here() && io_uring_cq_ready(&state_->ring) > 0;
 }
 
 unsigned WriteRing::wait() {
+  home_.require("a ring");
   State& s = *state_;
   for (;;) {
     io_uring_cqe* done = nullptr;

@@ -3,11 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/process.h"
 #include "os/file.h"
 
 namespace understudy::os {
@@ -18,7 +18,7 @@ class WriteRing {
  public:
   /// Null where the kernel or the container refuses: `why` then says so.
   static std::unique_ptr<WriteRing> open(unsigned depth, std::string& why);
-  /// Waits for what is under way.
+  /// Waits for what is under way; in a forked child, which has no part in it, does nothing.
   ~WriteRing();
   WriteRing(const WriteRing&) = delete;
   WriteRing& operator=(const WriteRing&) = delete;
@@ -38,11 +38,12 @@ class WriteRing {
 
  private:
   struct State;
-  explicit WriteRing(std::unique_ptr<State> state);
+  explicit WriteRing(HomePtr<State> state);
   void submit(unsigned slot);
   void drain() noexcept;
 
-  std::unique_ptr<State> state_;
+  HomeProcess home_;
+  HomePtr<State> state_;
   unsigned in_flight_ = 0;
 };
 

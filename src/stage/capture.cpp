@@ -160,8 +160,8 @@ std::shared_ptr<Capturing> StagerState::begin(const Order& order, const stage::S
   const auto tail_nbytes = std::min(image.capacity() - end, format::kAlignment);
   if (new_image != nullptr) image.touch(end, tail_nbytes);
   std::memset(image.data() + end, 0, tail_nbytes);
-  auto capturing =
-      std::make_shared<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
+  std::shared_ptr<Capturing> capturing =
+      make_home<Capturing>(Snapshot(std::make_shared<SnapshotState>(std::move(contents))));
   const auto finish = [ticket, capturing, on_end = order.on_end](std::exception_ptr failure) {
     if (!failure) ticket->set_captured();
     capturing->end(failure);

@@ -81,15 +81,10 @@ void Mirror::State::forget(const Block& block) {
   fresh.erase(block.buffer.data);
 }
 
-Mirror::Mirror(MirrorOptions options) : state_(std::make_shared<State>(checked(options))) {}
+Mirror::Mirror(MirrorOptions options) : state_(make_home<State>(checked(options))) {}
 
 Mirror::~Mirror() {
-  if (!state_->home.is_here()) {
-    // A forked child: the mutex may be held by a thread that is not here.
-    new std::shared_ptr<State>(std::move(state_));
-    return;
-  }
-  clear();
+  clear();  // nothing in a forked child
 }
 
 std::shared_ptr<const Buffer> Mirror::take(std::uint64_t nbytes) {
@@ -190,6 +185,7 @@ void Mirror::clear() {
 }
 
 std::uint64_t Mirror::nbytes() const {
+  state_->home.require("a mirror");
   std::lock_guard lock(state_->mutex);
   return state_->nbytes;
 }

@@ -241,7 +241,13 @@ Overlapped::Begun Overlapped::begin(Work work) {
     if (const auto reason = why_not(); !reason.empty()) return refuse(reason);
   }
   std::string never;
-  const auto turn = (*fence_)->take_turn(never);
+  std::unique_ptr<PageFence::Turn> turn;
+  try {
+    turn = (*fence_)->take_turn(never);
+  } catch (const Error& e) {
+    if (options_.capture == Capture::overlapped) throw;
+    never = e.what();
+  }
   if (!turn) return never.empty() ? Begun{.must_wait = true} : refuse(never);
   std::string why;
   const auto flight = protect(*turn, work, why);

@@ -151,14 +151,19 @@ void PageFence::State::set_stuck(bool now) {
 void PageFence::State::start_threads() {
   if (!threads.empty()) return;
   const auto now = round.load();
+  const auto copiers = static_cast<std::size_t>(std::min(os::usable_cores(), kMaxCopiers));
+  constexpr std::size_t kOthers = 2;   // the watch and the server
+  threads.reserve(kOthers + copiers);  // a started thread must find its place
   try {
     threads.push_back(start_thread("us-fence-watch", false, [=, this] { watch(now); }));
     threads.push_back(start_thread("us-fence-serve", false, [=, this] { serve(now); }));
-    for (int i = 0; i < std::min(os::usable_cores(), kMaxCopiers); ++i) {
+    for (std::size_t i = 0; i < copiers; ++i) {
       const auto name = fmt::format("us-fence-copy-{}", i);
-      threads.push_back(start_thread(name, false, [=, this] { copy(now, i); }));
+      threads.push_back(start_thread(name, false, [=, this] { copy(now, static_cast<int>(i)); }));
     }
   } catch (...) {
+    // One that copies will do.
+    if (threads.size() > kOthers) return;
     stop_threads();
     throw;
   }

@@ -73,7 +73,8 @@ class PageFence {
     bool is_over_ = false;
   };
 
-  /// Nothing while a flight is under way; or with a reason, because there can be none.
+  /// Nothing while a flight is under way; or with a reason, because there can be none. Throws
+  /// Error(no_space) where the system refuses its threads.
   std::unique_ptr<Turn> take_turn(std::string& why_not);
   /// Waits awake (base/waiting.h) until a turn can be taken or refused, adding to `waited_s`.
   void wait_for_turn(double& waited_s);

@@ -6,7 +6,7 @@
 
 namespace understudy {
 
-Stager::Stager(StagerOptions options) : state_(std::make_unique<StagerState>(options)) {}
+Stager::Stager(StagerOptions options) : state_(make_home<StagerState>(options)) {}
 Stager::~Stager() = default;
 Stager::Stager(Stager&&) noexcept = default;
 Stager& Stager::operator=(Stager&&) noexcept = default;
@@ -17,7 +17,7 @@ namespace {
 // could not be.
 template <class Begin>
 std::optional<Ticket<Snapshot>> stage_by(const StagerOptions& options, const Begin& begin) {
-  auto ticket = std::make_shared<TicketState>();
+  std::shared_ptr<TicketState> ticket = make_home<TicketState>();
   auto result = std::make_shared<std::optional<Snapshot>>();
   try {
     const auto capturing =
@@ -55,7 +55,7 @@ std::optional<Ticket<Snapshot>> Stager::stage_again(const Again& again) {
 }
 
 Ticket<std::uint64_t> Stager::prewarm(const Value& state) {
-  auto ticket = std::make_shared<TicketState>();
+  std::shared_ptr<TicketState> ticket = make_home<TicketState>();
   auto result = std::make_shared<std::optional<std::uint64_t>>();
   state_->prewarm(state, ticket, result);
   return {ticket, result};

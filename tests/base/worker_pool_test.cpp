@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/thread.h"
 #include "understudy/error.h"
 
 namespace understudy {
@@ -72,6 +73,31 @@ TEST_P(WorkerPoolTest, IsInertInAForkedChild) {
   int status = 0;
   waitpid(child, &status, 0);
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_P(WorkerPoolTest, FewerThreadsDoTheSameWork) {
+  for (int first = 1; first <= 4; ++first) {
+    WorkerPool pool("test", 4, GetParam());
+    const auto run = [&] {
+      std::vector<std::atomic<int>> runs(100);
+      pool.run(runs.size(), [&](std::uint64_t i, int worker) {
+        EXPECT_LT(worker, 4);
+        ++runs[i];
+      });
+      for (auto& n : runs) EXPECT_EQ(n, 1);
+    };
+    {
+      const RefuseThreads refused(first);
+      // One that has only others to do the work says so.
+      if (GetParam() && first == 1) {
+        EXPECT_THROW(run(), Error);
+      } else {
+        run();
+      }
+      EXPECT_EQ(refused.refused() > 0, first < 4 || GetParam());
+    }
+    run();
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Priorities, WorkerPoolTest, ::testing::Bool());

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -23,13 +24,15 @@ enum class FaultMode {
   short_count,       ///< pread, pwrite and uring_result say that half was done
   zero_count,        ///< pread and pwrite do nothing and say 0; uring_result says 0
   exit,              ///< the process ends before the call
+  event,             ///< `event` is called before the call, by the thread that makes it
 };
 
 struct Fault {
   FaultMode mode = FaultMode::none;
-  int nth = 0;            ///< which call, counted from 1; 0: every one
-  int error = 0;          ///< errno
-  std::string call = {};  ///< only calls of this name are counted; empty: all
+  int nth = 0;                       ///< which call, counted from 1; 0: every one
+  int error = 0;                     ///< errno
+  std::string call = {};             ///< only calls of this name are counted; empty: all
+  std::function<void()> event = {};  ///< of FaultMode::event; may make calls of its own
 };
 
 /// The exit status of FaultMode::exit.
@@ -54,6 +57,7 @@ class FaultyCalls {
   /// What the call that comes now has to do.
   static FaultMode next(const char* name);
   static int error() { return current_->fault_.error; }
+  static void event() { current_->fault_.event(); }
   static const os::Calls& real() { return current_->real_; }
 
  private:
@@ -127,6 +131,7 @@ struct FaultyCall<Member> {
       case FaultMode::zero_count:
         if constexpr (has_count) return 0;
         break;
+      case FaultMode::event: FaultyCalls::event(); break;
       case FaultMode::none: break;
     }
     return real(arguments...);

@@ -101,12 +101,13 @@ def test_a_forked_child_never_waits_for_the_parents_threads():
     if child == 0:
         signal.alarm(100)
         codes = []
-        for call in (lambda: stager.stage({"a": 1}), stager.close, stager._stagers[0].is_leased):
+        stager.close()  # does nothing
+        for call in (lambda: stager.stage({"a": 1}), stager._stagers[0].is_leased):
             try:
                 call()
             except understudy.Error as error:
                 codes.append(error.code)
-        os._exit(0 if codes == ["closed"] * 3 else 1)
+        os._exit(0 if codes == ["closed"] * 2 else 1)
     status = os.waitpid(child, 0)[1]
     go.set()
     thread.join()

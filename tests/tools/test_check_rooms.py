@@ -42,6 +42,7 @@ PLANTED = [
     ("src/value/walk.cpp", "#include <map>\n", "not its own header"),
     ("src/value/x.h", '#include "base/error.h"\n', "without #pragma once"),
     ("src/base/error.h", '#pragma once\n#include "base/error.h"\n', "a cycle"),
+    ("python/src/core/x.h", "#pragma once\nPyEval_SaveThread();\n", "by core/gil.h only"),
     ("src/value/x.cpp", "// TO" + "DO later\n", "unfinished work"),
     ("tests/python/test_x.py", "# FIX" + "ME\n", "unfinished work"),
     ("src/value/x.cpp", "\n" * 401, "longer than 400 lines"),

@@ -43,6 +43,41 @@ def test_a_missing_header_is_named_with_its_package(tmp_path):
     assert "libxxhash-dev nlohmann-json3-dev\n" in result.stderr
 
 
+def test_the_demo_needs_no_tools_for_tests():
+    result = run_setup("--demo", CXX="no-such-compiler")
+    assert result.returncode == 2
+    assert "libfmt-dev" in result.stderr and "libgmock-dev" not in result.stderr
+
+
+def test_what_takes_long_says_how_far_it_is(tmp_path):
+    """The command waits until that has been said."""
+    told = tmp_path / "told"
+    program = f"echo '[3/7] Building x'; until grep -q Building {told}; do sleep 0.01; done; echo y"
+    with told.open("w") as file:
+        result = subprocess.run(
+            [ROOT / "tools" / "quietly", "bash", "-c", program],
+            env={**os.environ, "QUIETLY_EVERY_S": "0.1"},
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert (result.returncode, result.stdout) == (0, "")
+    assert told.read_text().splitlines()[0].endswith(" s: [3/7] Building x")
+
+
+def test_what_fails_is_shown_whole():
+    result = subprocess.run(
+        [ROOT / "tools" / "quietly", "bash", "-c", "echo one; echo two >&2; exit 3"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 3
+    assert result.stderr.startswith("one\ntwo\nfailed with status 3: bash -c")
+
+
 def test_as_root_it_installs_and_looks_again(tmp_path):
     programs = {
         "id": "echo 0",

@@ -7,6 +7,7 @@
 
 namespace understudy::python {
 
+void bind_process();
 void bind_ticket(nb::module_& m);
 void bind_files(nb::module_& m);
 void bind_stager(nb::module_& m);

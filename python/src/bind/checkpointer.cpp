@@ -3,7 +3,6 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
-#include <unistd.h>
 
 #include <mutex>
 #include <set>
@@ -16,8 +15,10 @@
 #include "build/build.h"
 #include "build/loadable.h"
 #include "core/errors.h"
+#include "core/gil.h"
 #include "core/refs.h"
 #include "core/waiting.h"
+#include "understudy/process.h"
 #include "walk/take_state.h"
 #include "walk/walk.h"
 
@@ -66,8 +67,8 @@ class PyCheckpointer {
   // Nobody will ask any more, so a failure can only be logged.
   ~PyCheckpointer() {
     all().erase(this);
-    if (getpid() == pid_) finish();
-    nb::gil_scoped_release no_gil;
+    if (home_.is_here()) finish();
+    WithoutGil no_gil;
     core_.reset();
   }
 
@@ -91,7 +92,7 @@ class PyCheckpointer {
     for (bool found = true; found;) {
       found = false;
       for (auto* one : all()) {
-        if (one->pid_ != getpid() || one->is_finished_) continue;
+        if (!one->home_.is_here() || one->is_finished_) continue;
         one->is_finished_ = found = true;
         const auto keep = nb::find(*one);
         one->finish();
@@ -103,6 +104,7 @@ class PyCheckpointer {
   nb::object save(nb::handle step, nb::handle state, nb::handle metadata, bool overwrite,
                   bool urgent) {
     Entry entry;
+    require_home();
     const auto checked = step_of(step);
     const SaveOptions options{
         .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
@@ -120,16 +122,18 @@ class PyCheckpointer {
 
   nb::object prewarm(nb::handle state) {
     Entry entry;
+    require_home();
     return make_ticket(
         prewarm_for(walking(), state, [&](const Value& value) { return core_->prewarm(value); }));
   }
 
   PyCheckpoint restore(nb::handle step, nb::handle names, const std::string& source) {
     Entry entry;
+    require_home();
     require_disk(source);
     const RestoreOptions options{.step = optional_step_of(step), .names = names_of(names)};
     const Checkpoint found = [&] {
-      nb::gil_scoped_release no_gil;
+      WithoutGil no_gil;
       return core_->restore(options);
     }();
     Builder builder({.allow_pickle = allow_pickle_});
@@ -142,6 +146,7 @@ class PyCheckpointer {
                                      const std::string& on_damage, const std::string& source,
                                      bool discard_newer) {
     Entry entry;
+    require_home();
     require_disk(source);
     require_target(state);
     // The library waits for them, too, but Ctrl-C would not end that.
@@ -158,12 +163,12 @@ class PyCheckpointer {
                                 .rename = renaming_by(rename),
                                 .convert = convert,
                                 .prepare = [&](const Value& merged) {
-                                  nb::gil_scoped_acquire gil;
+                                  WithGil gil;
                                   assignment.emplace(state, before, merged);
                                 }};
     Value after = before;
     const auto found = [&] {
-      nb::gil_scoped_release no_gil;
+      WithoutGil no_gil;
       return core_->resume(after, options);
     }();
     if (!found) {
@@ -189,12 +194,14 @@ class PyCheckpointer {
 
   bool wait(std::optional<double> seconds) {
     Entry entry;
+    require_home();
     return wait_in_slices(timeout_of(seconds), [&](auto slice) { return core_->wait(slice); });
   }
 
-  // Waits awake for Ctrl-C; with that the checkpointer stays open.
+  // Waits awake for Ctrl-C; with that the checkpointer stays open. Does nothing in a forked child.
   void close() {
     Entry entry;
+    if (!home_.is_here()) return;
     std::exception_ptr failure;
     try {
       wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
@@ -202,7 +209,7 @@ class PyCheckpointer {
       failure = std::current_exception();
     }
     try {
-      nb::gil_scoped_release no_gil;
+      WithoutGil no_gil;
       core_->close();
     } catch (const Error&) {  // what retention left is in the log in any case
       if (!failure) failure = std::current_exception();
@@ -214,14 +221,17 @@ class PyCheckpointer {
   }
 
   std::vector<std::int64_t> steps() const {
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     return core_->steps();
   }
   std::optional<std::int64_t> latest() const {
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     return core_->latest();
   }
-  const std::filesystem::path& directory() const { return core_->directory(); }
+  nb::object directory() const {
+    Entry entry;
+    return nb::cast(core_->directory());
+  }
 
   // Never raises: it is for messages and debuggers.
   nb::object repr() const {
@@ -253,6 +263,8 @@ class PyCheckpointer {
     }
   }
 
+  // Before a state is walked, which runs code of the user's.
+  void require_home() const { home_.require("a checkpointer"); }
   WalkOptions walking() const { return {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}; }
   // Those that exist. Touched under the GIL only.
   static std::set<PyCheckpointer*>& all() {
@@ -307,7 +319,7 @@ class PyCheckpointer {
   bool is_writer_logged_ = false;
   std::string warned_of_unremoved_;
   std::optional<std::int64_t> warned_of_;
-  const pid_t pid_ = getpid();
+  const HomeProcess home_;
   bool is_finished_ = false;
   std::shared_ptr<Checkpointer> core_;
 };
@@ -357,12 +369,12 @@ void bind_checkpointer(nb::module_& m) {
   nb::class_<PyCheckpointer>(m, "Checkpointer", nb::is_weak_referenceable(), docs::kCheckpointer)
       .def(
           "__init__",
-          [](PyCheckpointer* self, std::filesystem::path directory, nb::handle keep,
-             const std::string& memory, bool survive, const std::string& capture, int images,
-             const std::string& when_busy, bool huge_pages, std::optional<int> threads,
-             bool allow_pickle, const std::string& writer, nb::handle max_write_rate) {
+          [](PyCheckpointer* self, nb::handle directory, nb::handle keep, const std::string& memory,
+             bool survive, const std::string& capture, int images, const std::string& when_busy,
+             bool huge_pages, std::optional<int> threads, bool allow_pickle,
+             const std::string& writer, nb::handle max_write_rate) {
             Entry entry;
-            new (self) PyCheckpointer({.directory = std::move(directory),
+            new (self) PyCheckpointer({.directory = path_of(directory),
                                        .keep = keep_of(keep),
                                        .memory = memory_of(memory),
                                        .survive = survive,

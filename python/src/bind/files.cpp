@@ -1,10 +1,10 @@
-#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/string.h>
 
 #include "bind/bindings.h"
 #include "bind/docs.h"
 #include "bind/options.h"
 #include "build/build.h"
+#include "core/gil.h"
 #include "core/refs.h"
 #include "understudy/files.h"
 #include "walk/walk.h"
@@ -12,24 +12,25 @@
 namespace understudy::python {
 namespace {
 
-void save(nb::handle state, const std::filesystem::path& path, nb::handle metadata,
-          bool allow_pickle, const std::string& writer) {
+void save(nb::handle state, nb::handle path, nb::handle metadata, bool allow_pickle,
+          const std::string& writer) {
   Entry entry;
+  const auto file = path_of(path);
   const SaveFileOptions options{.metadata = file_metadata_of(metadata),
                                 .writer = writer_of(writer)};
   const Value value = Walker({.purpose = Purpose::disk, .allow_pickle = allow_pickle}).walk(state);
-  nb::gil_scoped_release no_gil;
-  save_file(value, path, options);
+  WithoutGil no_gil;
+  save_file(value, file, options);
 }
 
-nb::object load(const std::filesystem::path& path, nb::handle names, bool mmap, bool verify,
-                bool allow_pickle) {
+nb::object load(nb::handle path, nb::handle names, bool mmap, bool verify, bool allow_pickle) {
   Entry entry;
+  const auto file = path_of(path);
   const LoadFileOptions options{
       .names = names_of(names), .mmap = mmap, .verify = verify, .allow_pickle = allow_pickle};
   const Value value = [&] {
-    nb::gil_scoped_release no_gil;
-    return load_file(path, options);
+    WithoutGil no_gil;
+    return load_file(file, options);
   }();
   return Builder({.allow_pickle = allow_pickle}).build(value);
 }

@@ -102,6 +102,17 @@ std::vector<std::string> names_of(nb::handle names) {
   return result;
 }
 
+// Not by nanobind's caster: __fspath__ may be Python code, and runs inside our call here.
+std::filesystem::path path_of(nb::handle path) {
+  PyObject* encoded = nullptr;
+  throw_if(parked_at_exit([&] { return PyUnicode_FSConverter(path.ptr(), &encoded); }) == 0);
+  const auto held = nb::steal(encoded);
+  char* data = nullptr;
+  Py_ssize_t length = 0;
+  throw_if(PyBytes_AsStringAndSize(encoded, &data, &length) != 0);
+  return std::string(data, static_cast<std::size_t>(length));
+}
+
 Timeout timeout_of(std::optional<double> seconds) {
   if (!seconds) return {};
   if (std::isnan(*seconds)) fail(ErrorCode::invalid, "timeout is not a number");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,9 @@ std::optional<std::int64_t> optional_step_of(nb::handle step);
 
 /// None, one name or several.
 std::vector<std::string> names_of(nb::handle names);
+
+/// A str, bytes or os.PathLike.
+std::filesystem::path path_of(nb::handle path);
 
 /// Seconds, or None for no limit.
 Timeout timeout_of(std::optional<double> seconds);

@@ -1,5 +1,7 @@
 #include "bind/rename.h"
 
+#include "core/gil.h"
+
 namespace understudy::python {
 namespace {
 
@@ -30,10 +32,11 @@ std::function<std::string(const std::string&)> renaming_by(nb::handle rename) {
          text_of(nb::repr(rename)));
   }
   return [rename](const std::string& path) {
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     const auto argument = steal_or_throw(
         PyUnicode_DecodeUTF8(path.data(), static_cast<Py_ssize_t>(path.size()), "surrogateescape"));
-    return text_or_fail(nb::object(rename(argument)), "what rename gives");
+    return text_or_fail(parked_at_exit([&] { return nb::object(rename(argument)); }),
+                        "what rename gives");
   };
 }
 

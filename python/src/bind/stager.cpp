@@ -1,7 +1,5 @@
-#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
-#include <unistd.h>
 
 #include <set>
 
@@ -10,8 +8,10 @@
 #include "bind/options.h"
 #include "bind/snapshot.h"
 #include "build/build.h"
+#include "core/gil.h"
 #include "core/refs.h"
 #include "core/waiting.h"
+#include "understudy/process.h"
 #include "walk/take_state.h"
 #include "walk/walk.h"
 
@@ -25,12 +25,13 @@ class PyStager {
   }
   ~PyStager() {
     all().erase(this);
-    nb::gil_scoped_release no_gil;  // the end may wait for threads
+    WithoutGil no_gil;  // the end may wait for threads
     auto gone = std::move(stager_);
   }
 
   nb::object stage(nb::handle state) {
     Entry entry;
+    home_.require("a stager");
     auto ticket = take_state(
         last_walk_, {.purpose = Purpose::memory}, state,
         [&](const Again& again) { return stager_.stage_again(again); },
@@ -41,6 +42,7 @@ class PyStager {
 
   nb::object prewarm(nb::handle state) {
     Entry entry;
+    home_.require("a stager");
     return make_ticket(prewarm_for({.purpose = Purpose::memory}, state,
                                    [&](const Value& value) { return stager_.prewarm(value); }));
   }
@@ -50,7 +52,7 @@ class PyStager {
   static void finish_all() {
     std::vector<TicketBase> tickets;  // others may end while we wait without the GIL
     for (const auto* one : all()) {
-      if (one->pid_ == getpid() && one->last_) tickets.push_back(*one->last_);
+      if (one->home_.is_here() && one->last_) tickets.push_back(*one->last_);
     }
     for (const auto& ticket : tickets) {
       wait_in_slices({}, [&](auto slice) { return ticket.wait_done_for(slice); });
@@ -65,7 +67,7 @@ class PyStager {
     Entry entry;
     is_closed_ = true;
     last_walk_.reset();
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     stager_.close();
   }
 
@@ -76,7 +78,7 @@ class PyStager {
     return *made;
   }
 
-  const pid_t pid_ = getpid();
+  const HomeProcess home_;
   const int images_;
   bool is_closed_ = false;
   Stager stager_;
@@ -87,17 +89,18 @@ class PyStager {
 nb::object state_of(const PySnapshot& self) {
   Entry entry;
   const Value value = [&] {
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     return self.snapshot.state();
   }();
   return Builder({}).build(value);
 }
 
-void save_snapshot(const PySnapshot& self, const std::filesystem::path& path, nb::handle metadata) {
+void save_snapshot(const PySnapshot& self, nb::handle path, nb::handle metadata) {
   Entry entry;
+  const auto file = path_of(path);
   const auto checked = file_metadata_of(metadata);
-  nb::gil_scoped_release no_gil;
-  self.snapshot.save_file(path, checked);
+  WithoutGil no_gil;
+  self.snapshot.save_file(file, checked);
 }
 
 std::string snapshot_repr(const PySnapshot& self) {
@@ -110,7 +113,7 @@ std::string snapshot_repr(const PySnapshot& self) {
 
 void close_snapshot(PySnapshot& self) {
   Entry entry;
-  nb::gil_scoped_release no_gil;
+  WithoutGil no_gil;
   self.snapshot.close();
 }
 

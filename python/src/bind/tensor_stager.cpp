@@ -10,9 +10,11 @@
 #include "bind/bindings.h"
 #include "bind/options.h"
 #include "core/errors.h"
+#include "core/gil.h"
 #include "core/refs.h"
 #include "core/waiting.h"
 #include "deepcopy/deepcopy.h"
+#include "understudy/process.h"
 
 namespace understudy::python {
 namespace {
@@ -70,7 +72,6 @@ class TensorStager {
     if (!memo.is_none() && PyDict_Check(memo.ptr()) == 0)
       throw nb::type_error("memo must be a dict");
     const CallLock::Hold hold(lock_);
-    const NoCollection no_collection;
     const bool is_outermost = lock_.depth() == 1;
     // A call from inside a call goes through Python's own machinery.
     constexpr int kLevelsOfACall = 8;
@@ -91,6 +92,7 @@ class TensorStager {
   }
 
   bool is_leased() {
+    const Entry entry;
     require_home();
     const CallLock::Hold hold(lock_);
     return storages_.is_leased();
@@ -98,7 +100,7 @@ class TensorStager {
 
   void close() {
     const Entry entry;
-    require_home();
+    if (!home_.is_here()) return;
     const CallLock::Hold hold(lock_);
     if (lock_.depth() > 1) {
       fail(ErrorCode::invalid, "the stager cannot be closed from inside its own call");
@@ -110,9 +112,9 @@ class TensorStager {
   std::uint64_t nbytes() const { return mirror_->nbytes(); }
 
  private:
-  // Copying nothing throws in a forked child.
-  void require_home() const { mirror_->copy({}); }
+  void require_home() const { home_.require("a stager"); }
 
+  const HomeProcess home_;
   std::shared_ptr<Mirror> mirror_;
   StagedStorages storages_;
   CallLock lock_;

@@ -83,7 +83,6 @@ class HashGuard {
 }  // namespace
 
 nb::object Builder::build(const Value& value) {
-  const NoCollection no_collection;
   return guard([&] { return node(value); });
 }
 

@@ -6,6 +6,7 @@
 #include "build/build.h"
 #include "build/check_parts.h"
 #include "core/errors.h"
+#include "core/gil.h"
 #include "core/refs.h"
 #include "frameworks/frameworks.h"
 #include "walk/walk.h"
@@ -19,7 +20,7 @@ class PythonLoadable : public PartLoadable {
       : object_(hold(nb::borrow(object))), place_(std::move(place)) {}
 
   LoadAnswer ask(const Value& state, const LoadPolicy& policy) override {
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     const auto* torch = torch_if_loaded();
     is_in_part_ = false;
     LoadAnswer answer;
@@ -39,14 +40,14 @@ class PythonLoadable : public PartLoadable {
   }
 
   Value targets() override {
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     const auto* torch = torch_if_loaded();
     if (torch == nullptr || !is_a(*torch, "nn", "Module")) return {};
     return tensors_of_module(object());
   }
 
   void prepare(const Value& state) override {
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     try {
       built_ = hold(Builder({.allow_pickle = true}).build(state));
     } catch (const Error& error) {
@@ -56,15 +57,17 @@ class PythonLoadable : public PartLoadable {
   }
 
   void load(const Value&) override {
-    nb::gil_scoped_acquire gil;
+    WithGil gil;
     const auto built = nb::borrow(static_cast<PyObject*>(std::exchange(built_, {}).get()));
     saying_overwritten([&] {
       try {
-        if (is_in_part_) {
-          object().attr("load_state_dict")(built, nb::arg("strict") = false);
-        } else {
-          object().attr("load_state_dict")(built);
-        }
+        parked_at_exit([&] {
+          if (is_in_part_) {
+            object().attr("load_state_dict")(built, nb::arg("strict") = false);
+          } else {
+            object().attr("load_state_dict")(built);
+          }
+        });
       } catch (nb::python_error& error) {
         add_note(error, fmt::format("raised by load_state_dict() of the {} {}",
                                     name_of_type(object().type()), where()));

@@ -1,10 +1,11 @@
 #include "core/refs.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <thread>
 #include <utility>
+
+#include "core/gil.h"
+#include "understudy/process.h"
 
 namespace understudy::python {
 namespace {
@@ -26,7 +27,7 @@ constinit std::atomic<bool> is_asked{false};
 // end, and with it what would be asked.
 constinit std::atomic<int> asking{0};
 constinit std::atomic<bool> is_over{false};
-const pid_t home = getpid();
+const HomeProcess home;
 
 void drain() noexcept;
 
@@ -89,7 +90,7 @@ std::shared_ptr<void> hold(nb::object o) {
 
 Entry::Entry()
     : awake_([this] {
-        const nb::gil_scoped_acquire gil;
+        const WithGil gil;
         drain();
         // By the module: the function of C does nothing where collection is switched off.
         if (!std::exchange(has_collected_, true)) nb::module_::import_("gc").attr("collect")();
@@ -101,7 +102,7 @@ Entry::Entry()
 // In a forked child nobody is asking, whatever the number says.
 void stop_asking() {
   is_over = true;
-  while (getpid() == home && asking != 0) std::this_thread::yield();
+  while (home.is_here() && asking != 0) std::this_thread::yield();
 }
 
 Entry::~Entry() {

@@ -32,21 +32,6 @@ class Refs {
 /// An owner of one object; get() is the PyObject*.
 std::shared_ptr<void> hold(nb::object o);
 
-/// No search for cycles in its scope: ten thousand new objects would start one
-/// again and again.
-class NoCollection {
- public:
-  NoCollection() : was_on_(PyGC_Disable() == 1) {}
-  ~NoCollection() {
-    if (was_on_) PyGC_Enable();
-  }
-  NoCollection(const NoCollection&) = delete;
-  NoCollection& operator=(const NoCollection&) = delete;
-
- private:
-  bool was_on_;
-};
-
 /// Before the interpreter ends: from now on the main thread is not asked any more.
 void stop_asking();
 
@@ -61,6 +46,7 @@ class Entry {
   Entry& operator=(const Entry&) = delete;
 
  private:
+  Inside inside_;
   bool has_collected_ = false;
   const WhileWaiting awake_;
 };

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "core/common.h"
+#include "core/gil.h"
 #include "understudy/ticket.h"
 
 namespace understudy::python {
@@ -22,7 +22,7 @@ bool wait_in_slices(Timeout timeout, WaitFor&& wait_for) {
     const Seconds left = timeout ? Seconds(*timeout - (Clock::now() - start)) : kSlice;
     bool is_done = false;
     {
-      nb::gil_scoped_release no_gil;
+      WithoutGil no_gil;
       is_done = wait_for(std::clamp(left, Seconds::zero(), kSlice));
     }
     if (is_done) return true;

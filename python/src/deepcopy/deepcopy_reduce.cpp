@@ -130,8 +130,9 @@ nb::object DeepCopier::reconstruct(PyObject* x, nb::handle parts, const Path& pa
     }
   }
   if (!is_harmless(func, args)) settle();
-  auto y = steal_or_throw(
-      PyObject_CallObject(func.ptr(), steal_or_throw(PySequence_Tuple(args.ptr())).ptr()));
+  const auto given = steal_or_throw(PySequence_Tuple(args.ptr()));
+  auto y =
+      steal_or_throw(parked_at_exit([&] { return PyObject_CallObject(func.ptr(), given.ptr()); }));
   memo_.put(x, y.ptr());
   if (const auto state = part(2); !state.is_none()) set_state(y, state, path);
   if (const auto items = part(3); !items.is_none()) append_items(y, items, path);

@@ -32,8 +32,9 @@ nb::object DeepCopier::unusual_tensor(PyObject* x, const Path& path) {
   const auto settle_all = nb::cpp_function([&] { settle(); });
   const auto text = path.place();
   const nb::str place(text.data(), text.size());
-  return nb::module_::import_("understudy._tensors")
-      .attr("stage_tensor")(nb::handle(x), stage, stage_storage, settle_all, place);
+  const auto stage_tensor = nb::module_::import_("understudy._tensors").attr("stage_tensor");
+  return parked_at_exit(
+      [&] { return stage_tensor(nb::handle(x), stage, stage_storage, settle_all, place); });
 }
 
 void DeepCopier::attribute(const nb::object& y, PyObject* name, PyObject* value, const Path& path) {

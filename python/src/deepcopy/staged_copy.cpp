@@ -1,4 +1,5 @@
 // The bytes of staged storages: copied when all is known, put back when it fails.
+#include "core/gil.h"
 #include "deepcopy/staged_parts.h"
 #include "frameworks/torch_memory.h"
 
@@ -21,11 +22,11 @@ void StagedStorages::flush(bool non_blocking, bool may_fail) {
   }
   if (!others.empty()) {
     // For torch, which copies these, neither makes pages nor pins them.
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     mirror_->prepare(all);
   }
   if (!copies.empty()) {
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     mirror_->copy(copies);
   }
   if (!others.empty()) copy_from_devices(others, non_blocking);
@@ -60,7 +61,7 @@ std::vector<std::shared_ptr<const Buffer>> StagedStorages::set_aside(
     p.copy.from = to;
   }
   if (now.empty()) return aside;
-  nb::gil_scoped_release no_gil;
+  WithoutGil no_gil;
   mirror_->copy(now);
   mirror_->copy(before);
   return aside;
@@ -75,7 +76,7 @@ void StagedStorages::keep(const std::vector<Pending>& pending) {
     undo_.push_back({p.copy.to, std::move(before)});
   }
   if (copies.empty()) return;
-  nb::gil_scoped_release no_gil;
+  WithoutGil no_gil;
   mirror_->copy(copies);
 }
 
@@ -121,7 +122,7 @@ void StagedStorages::fail() {
     copies.push_back({u->before->data, u->at, u->before->nbytes});
   }
   if (!copies.empty()) {
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     mirror_->copy(copies);
   }
   end();

@@ -220,7 +220,6 @@ bool LastWalk::Array::is(const Py_buffer& view) const {
 
 std::optional<Again> LastWalk::again(nb::handle state, Answers& answers) {
   if (!can_repeat_) return {};
-  const NoCollection no_collection;
   Pass pass;
   pass.answers = &answers;
   pass.owners->reserve(tensors_);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/gil.h"
 #include "walk/last_walk.h"
 #include "walk/walk.h"
 
@@ -22,7 +23,7 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
   if (walk) {
     if (const auto found = walk->again(state, answers)) {
       auto ticket = [&] {
-        nb::gil_scoped_release no_gil;
+        WithoutGil no_gil;
         return again(*found);
       }();
       if (ticket) {
@@ -38,7 +39,7 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
   walker.take_answers(std::move(answers));
   const Value value = walker.walk(state);
   auto ticket = [&] {
-    nb::gil_scoped_release no_gil;
+    WithoutGil no_gil;
     return whole(value, walk->number());
   }();
   if (walk->can_repeat()) last = std::move(walk);
@@ -50,7 +51,7 @@ auto take_state(std::unique_ptr<LastWalk>& last, const WalkOptions& options, nb:
 template <class Prewarm>
 auto prewarm_for(const WalkOptions& options, nb::handle state, const Prewarm& prewarm) {
   const Value value = Walker(options).walk(state);
-  nb::gil_scoped_release no_gil;
+  WithoutGil no_gil;
   return prewarm(value);
 }
 

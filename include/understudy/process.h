@@ -1,0 +1,21 @@
+// Handles remember the process that made them: in a forked child they are inert.
+#pragma once
+
+#include <string_view>
+
+namespace understudy {
+
+/// The process that made a handle.
+class HomeProcess {
+ public:
+  HomeProcess() noexcept;
+
+  bool is_here() const noexcept;
+  /// Throws Error(closed) in any other process. `what` begins the sentence.
+  void require(std::string_view what) const;
+
+ private:
+  int pid_;
+};
+
+}  // namespace understudy
