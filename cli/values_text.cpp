@@ -51,18 +51,18 @@ std::uint64_t tensors_nbytes(const Value& value) {
   return sum;
 }
 
-/// Which tensors share bytes, by the entry they lie in.
+/// Which tensors share bytes, by the run of memory or the entry they lie in.
 class Sharing {
  public:
   explicit Sharing(const std::vector<TensorInfo>& tensors) : tensors_(tensors) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      if (tensors[i].is_shared) users_[tensors[i].entry].push_back(i);
+      if (tensors[i].is_shared) users_[key_of(tensors[i])].push_back(i);
     }
   }
 
   std::string text(std::size_t i) const {
     if (!tensors_[i].is_shared) return {};
-    const auto& users = users_.at(tensors_[i].entry);
+    const auto& users = users_.at(key_of(tensors_[i]));
     const auto other = users[0] == i ? users[1] : users[0];
     auto text = fmt::format("  shares bytes with {}", escape(tensors_[other].path));
     if (users.size() > 2) text += fmt::format(" and {} more", users.size() - 2);
@@ -70,8 +70,13 @@ class Sharing {
   }
 
  private:
+  using Key = std::pair<std::optional<std::uint32_t>, std::string>;
+  static Key key_of(const TensorInfo& tensor) {
+    return {tensor.run, tensor.run ? std::string() : tensor.entry};
+  }
+
   const std::vector<TensorInfo>& tensors_;
-  std::map<std::string, std::vector<std::size_t>> users_;
+  std::map<Key, std::vector<std::size_t>> users_;
 };
 
 class Printer {

@@ -36,13 +36,14 @@ struct EntryInfo {
 
 /// One tensor of the state, as the tree has it.
 struct TensorInfo {
-  std::string path;          ///< keys joined by '.'
-  std::string dtype;         ///< PyTorch's name: "float32"
-  Dims shape;                ///< in elements, outermost first
-  Dims strides;              ///< in elements
-  std::uint64_t nbytes = 0;  ///< of a dense copy
-  std::string entry;         ///< the entry it lies in
-  bool is_shared = false;    ///< another tensor uses the same entry, or shared its memory
+  std::string path;                  ///< keys joined by '.'
+  std::string dtype;                 ///< PyTorch's name: "float32"
+  Dims shape;                        ///< in elements, outermost first
+  Dims strides;                      ///< in elements
+  std::uint64_t nbytes = 0;          ///< of a dense copy
+  std::string entry;                 ///< the entry it lies in
+  bool is_shared = false;            ///< another tensor uses the same entry, or shared its memory
+  std::optional<std::uint32_t> run;  ///< of memory, which tensors with the same one shared
 };
 
 /// What a safetensors file holds.

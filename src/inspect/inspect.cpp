@@ -68,7 +68,7 @@ std::vector<TensorInfo> tensors_of(const inspect::Outline& outline, const format
     const auto& t = *leaf.tensor;
     tensors.push_back({leaf.path, std::string(name(t.dtype())), t.shape(), t.strides(), t.nbytes(),
                        header.entries[leaf.entry].name,
-                       users[leaf.entry] > 1 || (leaf.run && run_users[*leaf.run] > 1)});
+                       users[leaf.entry] > 1 || (leaf.run && run_users[*leaf.run] > 1), leaf.run});
   }
   return tensors;
 }

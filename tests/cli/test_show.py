@@ -20,7 +20,7 @@ def line_of(text: str, key: str) -> str:
 def test_text_of_a_step(cli: Cli, run: Path) -> None:
     text = cli("show", run / "step-2").out
     assert text.startswith(str(run / "step-2" / SHARD) + "\nstep 2, ")
-    assert "5 tensors in 3 entries, written by Understudy" in text
+    assert "5 tensors in 4 entries, written by Understudy" in text
     assert 'metadata {"loss":0.5}' in text
     assert line_of(text, "embed.weight") == (
         "    embed.weight  float32 [40, 8]  1.2 KiB  shares bytes with model.head.weight and 1 more"
@@ -70,7 +70,7 @@ def test_json_of_a_step(cli: Cli, run: Path) -> None:
         "shape": [4, 8],
         "strides": [8, 1],
         "nbytes": 128,
-        "entry": "model.embed.weight",
+        "entry": "model.first_rows",
         "is_shared": True,
     }
     assert not tensors["optimizer.state.0.exp_avg"]["is_shared"]
