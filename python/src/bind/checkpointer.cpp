@@ -11,6 +11,7 @@
 #include "bind/docs.h"
 #include "bind/options.h"
 #include "bind/rename.h"
+#include "bind/results.h"
 #include "build/assign.h"
 #include "build/build.h"
 #include "build/loadable.h"
@@ -24,26 +25,6 @@
 
 namespace understudy::python {
 namespace {
-
-// What the last resume did.
-struct Resumed {
-  std::int64_t step;
-  std::string source;
-  std::string reader;
-  std::vector<std::pair<std::int64_t, std::string>> skipped;
-  std::vector<std::int64_t> discarded;
-  std::vector<std::string> missing;
-  std::vector<std::string> unexpected;
-  std::vector<std::string> mismatched;
-};
-
-struct PyCheckpoint {
-  std::int64_t step;
-  nb::object state;
-  nb::object metadata;
-  std::string source;
-  std::string reader;
-};
 
 // A resume needs something to write into.
 void require_target(nb::handle state) {
@@ -323,44 +304,6 @@ class PyCheckpointer {
   bool is_finished_ = false;
   std::shared_ptr<Checkpointer> core_;
 };
-
-void bind_results(nb::module_& m) {
-  nb::class_<PyCheckpoint>(m, "Checkpoint", "A step that has been read.")
-      .def_ro("step", &PyCheckpoint::step, "Its number.")
-      .def_ro("state", &PyCheckpoint::state, "The state, over new memory.")
-      .def_ro("metadata", &PyCheckpoint::metadata, "What save() was given, or None.")
-      .def_ro("source", &PyCheckpoint::source, "'disk' or 'memory'.")
-      .def_ro("reader", &PyCheckpoint::reader, "How its bytes were read, and why so.")
-      .def("__repr__", [](const PyCheckpoint& c) {
-        return fmt::format("Checkpoint(step={}, source='{}')", c.step, c.source);
-      });
-  nb::class_<Resumed>(m, "Resumed", "What the last resume did.")
-      .def_ro("step", &Resumed::step, "What was resumed.")
-      .def_ro("source", &Resumed::source, "'disk' or 'memory'.")
-      .def_ro("reader", &Resumed::reader, "How its bytes were read, and why so.")
-      .def_prop_ro(
-          "skipped",
-          [](const Resumed& r) {
-            nb::list skipped;
-            for (const auto& [step, reason] : r.skipped) {
-              skipped.append(nb::make_tuple(step, str_of(reason)));
-            }
-            return skipped;
-          },
-          "Newer steps that were damaged, each with the reason.")
-      .def_ro("discarded", &Resumed::discarded, "Newer steps that discard_newer removed.")
-      .def_ro("missing", &Resumed::missing,
-              "With strict=False: paths of the state that the step lacks. They were left as they "
-              "were.")
-      .def_ro("unexpected", &Resumed::unexpected,
-              "With strict=False: paths of the step that the state lacks.")
-      .def_ro("mismatched", &Resumed::mismatched,
-              "With strict=False: paths of both that do not fit. They were left as they were.")
-      .def("__repr__", [](const Resumed& r) {
-        return fmt::format("Resumed(step={}, source='{}', skipped={} steps)", r.step, r.source,
-                           r.skipped.size());
-      });
-}
 
 }  // namespace
 
