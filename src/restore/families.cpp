@@ -156,7 +156,7 @@ std::string describe(const Value& v) {
     case Type::tensor: return "a tensor " + describe(v.as_tensor());
     case Type::opaque: return "an object of type " + v.as_opaque().type_name;
     case Type::text: return v.kind() == Kind::big_integer ? "an integer" : "a text";
-    case Type::bytes: return v.kind() == Kind::long_integer ? "an integer" : "bytes";
+    case Type::bytes: return v.kind() == Kind::long_integer ? "an integer" : "a bytes";
     case Type::none: return "None";
     case Type::integer: return "an integer";
     default: return fmt::format("a {}", to_string(v.type()));

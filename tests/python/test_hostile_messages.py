@@ -88,12 +88,6 @@ def dtype_of_an_entry(case: Case) -> object:
 
 
 @way
-def field_of_an_entry(case: Case) -> object:
-    case.plain({"w": {HOSTILE: 1}})
-    return case.load()
-
-
-@way
 def entry_twice(case: Case) -> object:
     entry = '"dtype":"U8","shape":[0],"data_offsets":[0,0]'
     name = json.dumps(HOSTILE)
