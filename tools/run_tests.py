@@ -143,11 +143,7 @@ def run_reporting(
             count_xml(result, report)
         except (OSError, ET.ParseError):
             count_output(result)
-            message = f"{command[-1]} ended with status {status} and left no report"
-            if result.failed == 0:  # nobody else is to blame
-                return result.fail(message)
-            result.output += f"\n{message}\n"
-            return result
+            return result.fail(f"{command[-1]} ended with status {status} and left no report")
         if status != 0 and result.failed == 0 and result.passed + len(result.skips) > 0:
             result.fail(f"all tests passed, but {command[-1]} ended with status {status}")
         return result

@@ -174,19 +174,22 @@ def test_a_failing_or_missing_fuzz_target_fails_the_run(run_tool, write, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "failures"),
     [
-        pytest.param("def test_a():\n    assert False\n", id="a test fails"),
-        pytest.param("import nothing_of_that_name\n", id="cannot be imported"),
-        pytest.param("def helper():\n    pass\n", id="has no tests"),
-        pytest.param("import os\n\n\ndef test_a():\n    os._exit(0)\n", id="ends the interpreter"),
+        pytest.param("def test_a():\n    assert False\n", 1, id="a test fails"),
+        pytest.param("import nothing_of_that_name\n", 1, id="cannot be imported"),
+        pytest.param("def helper():\n    pass\n", 1, id="has no tests"),
+        # The test, and the program that it took down.
+        pytest.param(
+            "import os\n\n\ndef test_a():\n    os._exit(0)\n", 2, id="ends the interpreter"
+        ),
     ],
 )
-def test_a_planted_failure_in_python_fails_the_run(run_tool, write, tmp_path, text):
+def test_a_planted_failure_in_python_fails_the_run(run_tool, write, tmp_path, text, failures):
     (tmp_path / "fuzz").mkdir()
     write("tests/python/test_x.py", text)
     result = run_in(run_tool, tmp_path)
-    assert (result.returncode, last_line(result)) == (1, "0 passed, 1 failed")
+    assert (result.returncode, last_line(result)) == (1, f"0 passed, {failures} failed")
 
 
 def test_suites_are_chosen_by_name(run_tool, add_program, tmp_path):
