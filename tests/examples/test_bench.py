@@ -65,6 +65,7 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "drop-in large tensors, steady",
         "save, durable, large tensors",
         "save, loop stopped",
+        "save, loop stopped by the first",
         "training steps beside a save",
         "resume in place, warm page cache",
         "resume in place, cold page cache",

@@ -58,7 +58,15 @@ class Limits final : public testing::EmptyTestEventListener {
   timer_t timer_{};
 };
 
+const pid_t home = getpid();
+
 }  // namespace
+
+// Asked by LeakSanitizer when a process ends. A forked child leaves what is its parent's alone.
+extern "C" __attribute__((visibility("default"))) int __lsan_is_turned_off();
+extern "C" int __lsan_is_turned_off() {
+  return getpid() != home ? 1 : 0;
+}
 
 int main(int argc, char** argv) {
   testing::InitGoogleMock(&argc, argv);
