@@ -59,6 +59,14 @@ void on_alarm(int) {
 void* operator new(std::size_t nbytes) {
   return count(std::malloc(std::max<std::size_t>(nbytes, 1)));
 }
+// A sanitizer has one of its own, which the deletes below must not be given.
+void* operator new(std::size_t nbytes, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(nbytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* p) noexcept {
   uncount(p);
 }

@@ -13,7 +13,7 @@ CALLS = {
         "ckpt.wait(); ckpt.steps(); ckpt.directory",
         "ticket.wait(); ticket.wait_captured()",
     ],
-    "restores": ["ckpt.restore()", "other.resume({'t': torch.ones(2_000_000)})"],
+    "restores": ["ckpt.restore()", "other.resume(target)"],
     "captures": [
         "stager.stage(state).wait().close()",
         "overlapped.stage(state).wait().close()",
@@ -43,6 +43,7 @@ state = {"t": torch.ones(2_000_000), "objects": [Slow(), Slow()]}
 understudy.save_file({"t": state["t"]}, folder / "loaded.safetensors")
 other = understudy.Checkpointer(folder / "other")
 other.save(0, {"t": state["t"]}).wait()
+target = {"t": torch.ones(2_000_000)}  # torch's own calls end the process when they are cut off
 ckpt = understudy.Checkpointer(folder / "run", keep=2)
 ticket = ckpt.save(0, state)
 ticket.wait()
@@ -78,6 +79,49 @@ for call in calls:
 @pytest.mark.parametrize("name", CALLS)
 def test_daemon_threads_in_calls_do_not_end_the_process(name, run_python, tmp_path):
     done = run_python(PROGRAM, tmp_path, CALLS[name])
+    assert done.stderr == ""
+
+
+LATE = """
+import atexit, itertools, pathlib, sys, threading
+done = {}  # calls that each thread has made
+
+def wait_for_more():  # runs after understudy's own, which holds threads back for a while
+    before = dict(done)
+    while any(done[name] < before[name] + 3 for name in before):
+        more.wait(0.01)
+        more.clear()
+
+more, begun = threading.Event(), threading.Semaphore(0)
+atexit.register(wait_for_more)
+import numpy, understudy
+
+folder = pathlib.Path(sys.argv[1])
+state = {"a": numpy.ones(100_000), "b": [numpy.ones(3), "text"]}
+understudy.save_file(state, folder / "loaded.safetensors")
+stager = understudy.Stager()
+
+def repeat(name, call):
+    for done[name] in itertools.count(1):
+        if done[name] == 3: begun.release()
+        more.set()
+        call()
+
+calls = {
+    "save": lambda: understudy.save_file(state, folder / "saved.safetensors"),
+    "load": lambda: understudy.load_file(folder / "loaded.safetensors"),
+    "stage": lambda: stager.stage(state).wait().close(),
+}
+for call in calls.items():
+    threading.Thread(target=repeat, args=call, daemon=True).start()
+for call in calls:
+    begun.acquire()
+"""
+
+
+def test_threads_that_go_on_until_the_very_end_do_not_end_the_process(run_python, tmp_path):
+    """A handler that runs later than ours may take longer than threads are held back."""
+    done = run_python(LATE, tmp_path)
     assert done.stderr == ""
 
 

@@ -105,7 +105,7 @@ std::vector<std::string> names_of(nb::handle names) {
 // Not by nanobind's caster: __fspath__ may be Python code, and runs inside our call here.
 std::filesystem::path path_of(nb::handle path) {
   PyObject* encoded = nullptr;
-  throw_if(parked_at_exit([&] { return PyUnicode_FSConverter(path.ptr(), &encoded); }) == 0);
+  throw_if(PyUnicode_FSConverter(path.ptr(), &encoded) == 0);
   const auto held = nb::steal(encoded);
   char* data = nullptr;
   Py_ssize_t length = 0;

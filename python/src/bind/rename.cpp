@@ -35,8 +35,7 @@ std::function<std::string(const std::string&)> renaming_by(nb::handle rename) {
     WithGil gil;
     const auto argument = steal_or_throw(
         PyUnicode_DecodeUTF8(path.data(), static_cast<Py_ssize_t>(path.size()), "surrogateescape"));
-    return text_or_fail(parked_at_exit([&] { return nb::object(rename(argument)); }),
-                        "what rename gives");
+    return text_or_fail(nb::object(rename(argument)), "what rename gives");
   };
 }
 

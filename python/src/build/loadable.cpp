@@ -61,13 +61,11 @@ class PythonLoadable : public PartLoadable {
     const auto built = nb::borrow(static_cast<PyObject*>(std::exchange(built_, {}).get()));
     saying_overwritten([&] {
       try {
-        parked_at_exit([&] {
-          if (is_in_part_) {
-            object().attr("load_state_dict")(built, nb::arg("strict") = false);
-          } else {
-            object().attr("load_state_dict")(built);
-          }
-        });
+        if (is_in_part_) {
+          object().attr("load_state_dict")(built, nb::arg("strict") = false);
+        } else {
+          object().attr("load_state_dict")(built);
+        }
       } catch (nb::python_error& error) {
         add_note(error, fmt::format("raised by load_state_dict() of the {} {}",
                                     name_of_type(object().type()), where()));

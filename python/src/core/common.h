@@ -8,7 +8,6 @@
 #include <string_view>
 #include <utility>
 
-#include "core/parked.h"
 #include "understudy/error.h"
 
 namespace understudy::python {
@@ -38,13 +37,12 @@ inline PyObject* interned(const char* name) {
 }
 
 inline nb::object get_attribute(PyObject* o, PyObject* name) {
-  return steal_or_throw(parked_at_exit([&] { return PyObject_GetAttr(o, name); }));
+  return steal_or_throw(PyObject_GetAttr(o, name));
 }
 
 /// Calls a method of a type, without looking it up.
 inline nb::object call_method(nb::handle method, PyObject* self) {
-  return steal_or_throw(
-      parked_at_exit([&] { return PyObject_CallFunctionObjArgs(method.ptr(), self, nullptr); }));
+  return steal_or_throw(PyObject_CallFunctionObjArgs(method.ptr(), self, nullptr));
 }
 
 /// UTF-8 of a str; of one with lone surrogates, with those replaced.

@@ -12,7 +12,7 @@ class WithoutGil {
   WithoutGil() noexcept : state_(PyEval_SaveThread()) {}
   ~WithoutGil() {
     hold_back();
-    parked_at_exit([&] { PyEval_RestoreThread(state_); });
+    PyEval_RestoreThread(state_);
   }
   WithoutGil(const WithoutGil&) = delete;
   WithoutGil& operator=(const WithoutGil&) = delete;
@@ -25,7 +25,7 @@ class WithoutGil {
 /// The GIL in its scope, on any thread.
 class WithGil {
  public:
-  WithGil() : state_(parked_at_exit([] { return PyGILState_Ensure(); })) {}
+  WithGil() : state_(PyGILState_Ensure()) {}
   ~WithGil() { PyGILState_Release(state_); }
   WithGil(const WithGil&) = delete;
   WithGil& operator=(const WithGil&) = delete;

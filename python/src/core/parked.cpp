@@ -2,6 +2,7 @@
 
 #include <Python.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include <atomic>
 #include <chrono>
@@ -27,15 +28,15 @@ bool is_to_be_held_back() noexcept {
   return by != std::thread::id{} && by != std::this_thread::get_id() && !was_held_back;
 }
 
+[[noreturn]] void park() noexcept {
+  for (;;) pause();
+}
+
 int own() noexcept {
   return depth > 0 ? 1 : 0;
 }
 
 }  // namespace
-
-void park() noexcept {
-  for (;;) pause();
-}
 
 void hold_back() noexcept {
   if (!is_to_be_held_back()) return;
@@ -51,7 +52,7 @@ Inside::Inside() noexcept {
   if (depth == 0 && is_to_be_held_back()) {
     auto* const state = PyEval_SaveThread();
     hold_back();
-    parked_at_exit([&] { PyEval_RestoreThread(state); });
+    PyEval_RestoreThread(state);
   }
   if (depth++ == 0) ++threads_inside;
 }
@@ -86,3 +87,23 @@ void forget_others_inside() {
 }
 
 }  // namespace understudy::python
+
+extern "C" {
+
+// The linker calls the one of the standard library so, and ours by its own name (--wrap).
+_Unwind_Reason_Code __real___gxx_personality_v0(int version, _Unwind_Action actions,
+                                                _Unwind_Exception_Class kind,
+                                                _Unwind_Exception* exception,
+                                                _Unwind_Context* context);
+
+// What each frame of this binding asks what to do when a stack is unwound. Only pthread_exit
+// and pthread_cancel unwind by force.
+_Unwind_Reason_Code __wrap___gxx_personality_v0(int version, _Unwind_Action actions,
+                                                _Unwind_Exception_Class kind,
+                                                _Unwind_Exception* exception,
+                                                _Unwind_Context* context) {
+  if ((actions & _UA_FORCE_UNWIND) != 0) understudy::python::park();
+  return __real___gxx_personality_v0(version, actions, kind, exception, context);
+}
+
+}  // extern "C"

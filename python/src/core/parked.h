@@ -2,30 +2,13 @@
 //
 // Up to Python 3.13 a thread that asks for the GIL while the interpreter ends gets
 // pthread_exit instead, which unwinds its stack; the first destructor or noexcept function
-// that it meets there ends the whole process. So a daemon thread in a call of ours is
-// parked instead, as 3.14 does by itself, and the process ends without it: wherever we take
-// the GIL, and where we call what may take it. Between those places nanobind, Python and
-// torch call one another; threads that are there are waited for before the interpreter ends.
+// that it meets there ends the whole process. So a thread that is unwound into a frame of
+// this binding is parked there, as 3.14 does by itself, and the process ends without it
+// (__wrap___gxx_personality_v0). The frames of torch, which we call, do not know this;
+// threads that are in a call of ours are waited for before the interpreter ends.
 #pragma once
 
-#include <cxxabi.h>
-
-#include <utility>
-
 namespace understudy::python {
-
-/// Never returns. For a thread that has no interpreter to go back to.
-[[noreturn]] void park() noexcept;
-
-/// Calls what runs Python code or takes the GIL.
-template <class Call>
-decltype(auto) parked_at_exit(Call&& call) {
-  try {
-    return std::forward<Call>(call)();
-  } catch (const abi::__forced_unwind&) {
-    park();
-  }
-}
 
 /// A thread is in a call of ours and holds the GIL, or waits for it in Python's own code.
 class Inside {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/common.h"
+#include "core/parked.h"
 #include "understudy/waiting.h"
 
 namespace understudy::python {

@@ -305,7 +305,7 @@ nb::object DeepCopier::by_protocol(PyObject* x, const Path& path) {
   nb::object y;
   if (const auto copier = optional_attribute(object, "__deepcopy__"); !copier.is_none()) {
     if (!is_harmless_copier(copier)) settle();
-    y = parked_at_exit([&] { return copier(memo_.dict()); });
+    y = copier(memo_.dict());
     is_same = y.is(object);
   } else {
     y = reduced(x, deeper, is_same);

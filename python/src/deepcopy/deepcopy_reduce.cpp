@@ -131,8 +131,7 @@ nb::object DeepCopier::reconstruct(PyObject* x, nb::handle parts, const Path& pa
   }
   if (!is_harmless(func, args)) settle();
   const auto given = steal_or_throw(PySequence_Tuple(args.ptr()));
-  auto y =
-      steal_or_throw(parked_at_exit([&] { return PyObject_CallObject(func.ptr(), given.ptr()); }));
+  auto y = steal_or_throw(PyObject_CallObject(func.ptr(), given.ptr()));
   memo_.put(x, y.ptr());
   if (const auto state = part(2); !state.is_none()) set_state(y, state, path);
   if (const auto items = part(3); !items.is_none()) append_items(y, items, path);

@@ -33,8 +33,7 @@ nb::object DeepCopier::unusual_tensor(PyObject* x, const Path& path) {
   const auto text = path.place();
   const nb::str place(text.data(), text.size());
   const auto stage_tensor = nb::module_::import_("understudy._tensors").attr("stage_tensor");
-  return parked_at_exit(
-      [&] { return stage_tensor(nb::handle(x), stage, stage_storage, settle_all, place); });
+  return stage_tensor(nb::handle(x), stage, stage_storage, settle_all, place);
 }
 
 void DeepCopier::attribute(const nb::object& y, PyObject* name, PyObject* value, const Path& path) {

@@ -122,7 +122,7 @@ bool has_state(nb::handle object) {
 
 nb::object ask_for_state(PyObject* o, const Path& path) {
   try {
-    return parked_at_exit([&] { return nb::object(nb::handle(o).attr("state_dict")()); });
+    return nb::handle(o).attr("state_dict")();
   } catch (nb::python_error& error) {
     add_note(error, fmt::format("raised by state_dict() of the {} {}",
                                 name_of_type(nb::handle(o).type()), path.place()));
