@@ -81,7 +81,7 @@ LIBRARIES = {
     "immintrin.h": {"transfer", "format", "bench"},  # non-temporal stores, vectors of the hash
     "arm_neon.h": {"transfer", "format"},
     "malloc.h": {"python/src"},  # how long an object of torch's is
-    "cxxabi.h": {"python/src"},  # the end of a thread by pthread_exit, as an exception
+    "unwind.h": {"python/src"},  # the end of a thread by pthread_exit
 }
 
 # C's own headers are standard, under either name.

@@ -85,7 +85,7 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
             is_loss = name == "training, time added by a checkpoint"
             assert is_loss or min(figure["seconds"]) > 0, (name, figure["name"])
     is_cold = len(workloads["resume in place, cold page cache"]["figures"]) > 1
-    assert len(whole["targets"]) == (21 if is_cold else 19)
+    assert len(whole["targets"]) == (23 if is_cold else 21)
     assert all(name in whole["machine"] for name in ("processor", "file system", "kernel"))
 
 

@@ -87,27 +87,50 @@ def find_build_tools(python: Path, version: str) -> Path:
     """An interpreter of this version with the build tools, kept between runs."""
     folder = ROOT / "build" / f"python{version}"
     inside = folder / "bin" / "python"
-    if not (folder / "complete").exists():
+    pins = "\n".join(
+        pin
+        for name in ("demo", "dev")
+        for pin in (ROOT / "tools" / f"requirements-{name}.txt").read_text().splitlines()
+        if re.match("nanobind|scikit-build-core|numpy", pin)
+    )
+    complete = folder / "complete"  # holds what was installed
+    if not complete.exists() or complete.read_text() != pins:
         run([python, "-m", "venv", "--clear", folder])
-        pins = (ROOT / "tools" / "requirements-dev.txt").read_text().splitlines()
-        tools = [pin for pin in pins if re.match("nanobind|scikit-build-core|numpy", pin)]
         pins_file = folder / "requirements.txt"
-        pins_file.write_text("\n".join(tools))
+        pins_file.write_text(pins)
         command = [inside, "-m", "pip", "install", "-q", "-r", pins_file]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             pytest.skip(f"pip cannot install the build tools: {result.stderr.strip()[-200:]}")
-        (folder / "complete").touch()
+        complete.write_text(pins)
     return inside
 
 
+@pytest.fixture(scope="module")
+def wheel_of(wheel, tmp_path_factory):
+    """The wheel for a version of Python: from 3.12 on one serves all, by the stable ABI."""
+    made = {THIS_VERSION: wheel} if THIS_VERSION <= "3.12" else {"3.12": wheel}
+
+    def make(version: str) -> Path:
+        built_for = version if version in ("3.10", "3.11") else "3.12"
+        if built_for not in made:
+            python = find_python(built_for)
+            if python is None:
+                pytest.skip(f"no Python {built_for} on this machine, which builds for {version}")
+            tools = find_build_tools(python, built_for)
+            made[built_for] = build_wheel(tools, tmp_path_factory.mktemp("wheel"))
+        return made[built_for]
+
+    return make
+
+
 @pytest.mark.parametrize("version", OTHER_VERSIONS)
-def test_other_versions_of_python(version, tmp_path):
+def test_other_versions_of_python(version, wheel_of, tmp_path):
     python = find_python(version)
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
-    wheel = build_wheel(find_build_tools(python, version), tmp_path)
-    inside = make_environment(python, wheel, tmp_path / "environment")
+    find_build_tools(python, version)  # for its NumPy
+    inside = make_environment(python, wheel_of(version), tmp_path / "environment")
     packages = tmp_path / "packages"
     packages.mkdir()
     for found in (ROOT / "build" / f"python{version}").glob("lib/python*/site-packages/numpy*"):
