@@ -15,7 +15,7 @@ from pathlib import Path
 
 # Which rooms a room may include, besides itself.
 BELOW_TRANSFER = {"base", "os", "value", "device", "memory", "format"}
-BELOW_RESTORE = BELOW_TRANSFER | {"transfer", "store"}
+BELOW_RESTORE = BELOW_TRANSFER | {"transfer", "store", "ranks"}
 ROOMS: dict[str, set[str]] = {
     "base": set(),
     "os": {"base"},
@@ -26,6 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "transfer": BELOW_TRANSFER,
     "stage": BELOW_TRANSFER | {"transfer"},
     "store": {"base", "os", "format"},
+    "ranks": {"base", "value", "format"},
     "restore": BELOW_RESTORE,
     "checkpointer": BELOW_RESTORE | {"stage", "restore"},
     "inspect": BELOW_RESTORE | {"restore"},
@@ -57,6 +58,7 @@ PUBLIC_HEADERS = {
     "value": "value",
     "loadable": "value",
     "again": "format",
+    "peers": "ranks",
     "stager": "stage",
     "mirror": "stage",
     "files": "restore",

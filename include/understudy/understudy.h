@@ -10,6 +10,7 @@
 #include "understudy/loadable.h"
 #include "understudy/mirror.h"
 #include "understudy/options.h"
+#include "understudy/peers.h"
 #include "understudy/process.h"
 #include "understudy/stager.h"
 #include "understudy/system_error.h"
