@@ -25,10 +25,15 @@ class Peers {
   /// Exchanges of the user's calls, and those of saves in the background, which go on meanwhile.
   enum class Lane : std::uint8_t { calls, saves };
 
+  /// Whose messages a rank needs. Others' may come with them. Who waits for none only gives its
+  /// own: it returns at once, and what it gave still reaches those who wait for it.
+  enum class Want : std::uint8_t { all, first_rank, none };
+
   /// One exchange.
   struct Exchange {
     Lane lane = Lane::calls;                           ///< with `number`: which exchange it is
     std::uint64_t number = 0;                          ///< the same on all ranks
+    Want want = Want::all;                             ///< whose messages this rank waits for
     std::chrono::steady_clock::time_point deadline{};  ///< when to return without the missing
     std::string_view what{};  ///< what it is for, in words, for logs: "the outlines of step 7"
   };
@@ -39,9 +44,9 @@ class Peers {
   /// Number of ranks; the same for as long as this lives.
   virtual int count() const = 0;
   /// Gives `mine` to all and returns, by rank, what each has given, this one's included; nothing
-  /// for a rank whose message has not come by the deadline, or that is known to be gone. The
-  /// caller says who was missing, so that is no error here. Throws where the transport itself
-  /// fails; later exchanges may work again.
+  /// for a rank whose message was not wanted, has not come by the deadline, or will not because
+  /// the rank is gone. The caller says who was missing, so that is no error here. Throws where the
+  /// transport itself fails; later exchanges may work again.
   virtual std::vector<std::optional<std::string>> exchange(const Exchange& which,
                                                            const std::string& mine) = 0;
 };

@@ -59,11 +59,12 @@ std::string to_text(const Topic& topic) {
                         : format_text("the {} of step {}", topic.what, topic.step);
 }
 
-std::vector<Answer> Exchanger::exchange(const Topic& topic, const std::string& message) const {
+std::vector<Answer> Exchanger::exchange(const Topic& topic, const std::string& message,
+                                        Peers::Want want) const {
   const auto what = to_text(topic);
   const auto deadline = std::chrono::steady_clock::now() +
                         std::chrono::duration_cast<std::chrono::steady_clock::duration>(timeout_);
-  const auto messages = peers_.exchange({topic.lane, topic.number, deadline, what}, message);
+  const auto messages = peers_.exchange({topic.lane, topic.number, want, deadline, what}, message);
   if (messages.size() != static_cast<std::size_t>(peers_.count())) {
     fail(ErrorCode::invalid, "the exchange gave {} messages for {} ranks", messages.size(),
          peers_.count());
@@ -75,15 +76,17 @@ std::vector<Answer> Exchanger::exchange(const Topic& topic, const std::string& m
   return answers;
 }
 
-std::vector<Answer> Exchanger::ask(const Topic& topic, std::string_view mine) const {
-  return exchange(topic, message_of(topic, kWell, mine));
+std::vector<Answer> Exchanger::ask(const Topic& topic, std::string_view mine,
+                                   Peers::Want want) const {
+  return exchange(topic, message_of(topic, kWell, mine), want);
 }
 
-std::vector<Answer> Exchanger::tell_failure(const Topic& topic,
-                                            const std::exception& failure) const {
+std::vector<Answer> Exchanger::tell_failure(const Topic& topic, const std::exception& failure,
+                                            Peers::Want want) const {
   const auto* error = dynamic_cast<const Error*>(&failure);
   const auto code = error != nullptr ? error->code() : ErrorCode::io;
-  return exchange(topic, message_of(topic, static_cast<std::uint64_t>(code) + 1, failure.what()));
+  const auto status = static_cast<std::uint64_t>(code) + 1;
+  return exchange(topic, message_of(topic, status, failure.what()), want);
 }
 
 std::vector<std::string> Exchanger::require_all(const Topic& topic,
@@ -96,11 +99,18 @@ std::vector<std::string> Exchanger::require_all(const Topic& topic,
     if (!answer.has_come) missing.push_back(static_cast<int>(rank));
     texts.push_back(std::move(answer.text));
   }
-  if (!missing.empty()) {
-    fail(ErrorCode::timeout, "{} did not come within {:g} s, or ended; waited for {}",
-         name_ranks(missing), timeout_.count(), to_text(topic));
-  }
+  if (!missing.empty()) fail_missing(topic, missing);
   return texts;
+}
+
+std::string Exchanger::require_first(const Topic& topic, std::vector<Answer> answers) const {
+  answers.resize(1);
+  return std::move(require_all(topic, std::move(answers)).front());
+}
+
+void Exchanger::fail_missing(const Topic& topic, const std::vector<int>& ranks) const {
+  fail(ErrorCode::timeout, "{} did not come within {:g} s, or ended; waited for {}",
+       name_ranks(ranks), timeout_.count(), to_text(topic));
 }
 
 }  // namespace understudy::ranks

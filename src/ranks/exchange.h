@@ -41,19 +41,25 @@ class Exchanger {
   Exchanger(Peers& peers, std::chrono::duration<double> timeout)
       : peers_(peers), timeout_(timeout) {}
 
-  /// The answers of all ranks, by rank. Throws Error(invalid) when one is at another topic, naming
-  /// it, and Error(corrupt) for what is no message of ours.
-  std::vector<Answer> ask(const Topic& topic, std::string_view mine) const;
+  /// The answers of the ranks that are wanted, by rank. Throws Error(invalid) when one is at
+  /// another topic, naming it, and Error(corrupt) for what is no message of ours.
+  std::vector<Answer> ask(const Topic& topic, std::string_view mine,
+                          Peers::Want want = Peers::Want::all) const;
   /// The same of a rank that has failed.
-  std::vector<Answer> tell_failure(const Topic& topic, const std::exception& failure) const;
+  std::vector<Answer> tell_failure(const Topic& topic, const std::exception& failure,
+                                   Peers::Want want = Peers::Want::all) const;
 
   /// The texts of all, by rank, if all have come and none has failed. Else throws one Error, the
   /// same on every rank that got the same answers: that of the first rank that failed ("rank 3: "
   /// before it), or Error(timeout) that names the missing ranks and what was waited for.
   std::vector<std::string> require_all(const Topic& topic, std::vector<Answer> answers) const;
+  /// The same of rank 0 alone: its text.
+  std::string require_first(const Topic& topic, std::vector<Answer> answers) const;
 
  private:
-  std::vector<Answer> exchange(const Topic& topic, const std::string& message) const;
+  std::vector<Answer> exchange(const Topic& topic, const std::string& message,
+                               Peers::Want want) const;
+  [[noreturn]] void fail_missing(const Topic& topic, const std::vector<int>& ranks) const;
 
   Peers& peers_;
   std::chrono::duration<double> timeout_;

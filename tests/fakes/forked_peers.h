@@ -117,7 +117,10 @@ class ForkedPeers final : public Peers {
         sockets[i].send_some();
         sockets[i].receive_some();
         if (!messages[i]) messages[i] = sockets[i].find(which.number);
-        const bool is_due = !sockets[i].is_gone() && (!messages[i] || sockets[i].has_to_send());
+        const bool is_wanted =
+            which.want == Want::all || (which.want == Want::first_rank && i == 0);
+        const bool is_due =
+            !sockets[i].is_gone() && ((is_wanted && !messages[i]) || sockets[i].has_to_send());
         const short events = sockets[i].has_to_send() ? POLLIN | POLLOUT : POLLIN;
         if (is_due) waiting.push_back({sockets[i].fd(), events, 0});
       }

@@ -158,7 +158,9 @@ class MeetingPlace {
     changed_.notify_all();
     changed_.wait_until(lock, which.deadline, [&] {
       return all_others(round, rank, [&](int other) {
-        return round.messages[static_cast<std::size_t>(other)].has_value();
+        const bool is_wanted =
+            which.want == Peers::Want::all || (which.want == Peers::Want::first_rank && other == 0);
+        return !is_wanted || round.messages[static_cast<std::size_t>(other)].has_value();
       });
     });
     if (round.ended.empty()) topics_.emplace_back(which.what);

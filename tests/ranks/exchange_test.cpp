@@ -205,6 +205,48 @@ TEST(Exchange, AmongProcessesKeepsNumbersApart) {
   EXPECT_EQ(endings, fakes::Endings(3, 0));
 }
 
+// Rank 0 hears all, the others only rank 0: nobody waits for a rank that it need not hear.
+void gather_and_tell(Peers& peers) {
+  const Exchanger exchanger(peers, kLong);
+  const auto told = save_of(7, 2);
+  if (peers.rank() > 0) {
+    exchanger.ask(save_of(7), given_by(peers.rank()), Peers::Want::none);
+    const auto text =
+        exchanger.require_first(told, exchanger.ask(told, "", Peers::Want::first_rank));
+    if (text != given_by(peers.count() - 1)) throw std::runtime_error("not told: " + text);
+    return;
+  }
+  const auto texts = exchanger.require_all(save_of(7), exchanger.ask(save_of(7), given_by(0)));
+  exchanger.ask(told, texts.back(), Peers::Want::none);
+}
+
+TEST(Exchange, OneRankHearsAllAndTellsThem) {
+  MeetingPlace place(3);
+  EXPECT_NO_THROW(place.run(gather_and_tell));
+  const auto endings = fakes::run_forked(3, [](Peers& peers) {
+    gather_and_tell(peers);
+    return 0;
+  });
+  EXPECT_EQ(endings, fakes::Endings(3, 0));
+}
+
+TEST(Exchange, WhoOnlyNeedsTheFirstRankMissesNoOther) {
+  MeetingPlace place(3);
+  place.plan({PeersFault::Type::late, 2, kSaves, 1});
+  place.plan({PeersFault::Type::cut_off, 0, kSaves, 2});
+  const auto failures = failures_of(place, 3, [](Peers& peers) {
+    const Exchanger exchanger(peers, kLong);
+    for (const std::uint64_t number : {1, 2}) {
+      const auto topic = save_of(7, number);
+      exchanger.require_first(topic, exchanger.ask(topic, "", Peers::Want::first_rank));
+    }
+  });
+  const std::string missed =
+      "timeout: rank 0 did not come within 600 s, or ended; waited for the save of step 7";
+  EXPECT_EQ(failures, (std::vector<std::string>{"", missed, missed}));
+  EXPECT_EQ(place.reached(), 2);
+}
+
 TEST(Exchange, AProcessThatIsKilledIsMissedAtOnce) {
   const auto endings = fakes::run_forked(3, [](Peers& peers) {
     if (peers.rank() == 1) raise(SIGKILL);
