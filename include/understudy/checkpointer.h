@@ -78,9 +78,9 @@ struct ResumeOptions {
   /// False: what fits is restored and the rest left as it is; ResumeReport lists it.
   bool strict = true;
   /// The first of these prefixes that begins a saved path, or a key in it, is replaced by the
-  /// other text, once; then `rename` is called with the path of every leaf. Names and
-  /// the report mean the new paths.
+  /// other text, once. Names and the report mean the new paths.
   std::vector<std::pair<std::string, std::string>> rename_prefixes{};
+  /// Gives the new path of each leaf; called after `rename_prefixes`.
   std::function<std::string(const std::string& path)> rename{};
   /// Tensors of another dtype are converted, as torch's copy_ does, and not refused.
   bool convert = false;
@@ -101,11 +101,11 @@ struct ResumeReport {
   std::string reader;                   ///< how its bytes were read, and why so
   std::vector<Skipped> skipped;         ///< newest first; only with OnDamage::previous
   std::vector<std::int64_t> discarded;  ///< ascending; see ResumeOptions::discard_newer
-  // With ResumeOptions::strict false, paths: of the state only, of the step only, of both
-  // without fitting. Where a whole part is missing or unexpected, its path stands for it.
-  std::vector<std::string> missing;
-  std::vector<std::string> unexpected;
-  std::vector<std::string> mismatched;
+  // With ResumeOptions::strict false, paths. Where a whole part is missing or unexpected, its
+  // path stands for it.
+  std::vector<std::string> missing;     ///< paths of the state that the step has not
+  std::vector<std::string> unexpected;  ///< paths of the step that the state has not
+  std::vector<std::string> mismatched;  ///< paths of both that do not fit
 };
 
 class CheckpointerState;

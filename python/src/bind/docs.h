@@ -99,7 +99,7 @@ strict: False restores what fits, and leaves the rest as it is; `resumed` lists 
     unexpected and mismatched.
 rename: a dict of prefixes of saved paths, or of keys in them, and their new texts
     ({'_orig_mod.': ''}), or a function from path to path.
-convert: True takes tensors of another dtype, converted as torch's copy_ does.
+convert: True takes tensors of another dtype, converted as ``torch.Tensor.copy_`` does.
 on_damage: what to do when the newest step is damaged: 'error', or 'previous', which takes the
     newest whole one before it. `resumed` lists what was skipped. Without effect with `step`.
 source: 'auto' or 'disk'.
