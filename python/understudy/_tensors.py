@@ -12,7 +12,7 @@ from typing import Any, NoReturn, cast
 
 import torch
 
-from understudy._core import Error
+from understudy._core import Error, _error
 
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
@@ -222,6 +222,5 @@ def wait_for_trainer(device: torch.device) -> None:
 
 def _refuse(x: Any, place: str, what: str, cause: Exception | None = None) -> NoReturn:
     name = f"{type(x).__module__}.{type(x).__qualname__}"
-    error = Error(f"the tensor {place} ({name}) cannot be staged: {what}")
-    error.code = "unsupported"
-    raise error from cause
+    text = f"the tensor {place} ({name}) cannot be staged: {what}"
+    raise _error("unsupported", text) from cause

@@ -126,12 +126,11 @@ class AsyncStager(staging.AsyncStager):
         # Before the lock, which a thread that a forked child does not have may hold for ever.
         here = self._here()
         if here != self._process:
-            error = Error(
+            raise _error(
+                "closed",
                 f"a stager belongs to process {self._process} and cannot be used in process "
-                f"{here}, which was forked from it; make a new one there"
+                f"{here}, which was forked from it; make a new one there",
             )
-            error.code = "closed"
-            raise error
 
     def _make_stager(self) -> TensorStager:
         return TensorStager(memory=self._memory, threads=self._threads, lease=True)
@@ -148,12 +147,11 @@ class AsyncStager(staging.AsyncStager):
                 self._stagers.append(self._make_stager())
                 continue
             if self._when_busy != "wait":
-                error = Error(
+                raise _error(
+                    "busy",
                     f"all {self._images} images are leased: earlier copies are still being "
-                    "written or held"
+                    "written or held",
                 )
-                error.code = "busy"
-                raise error
             time.sleep(_POLL_S)
             if not is_collected and time.monotonic() - began > _COLLECT_AFTER_S:
                 gc.collect()

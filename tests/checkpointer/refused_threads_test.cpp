@@ -75,6 +75,22 @@ TEST_P(RefusedThreadsTest, FilesAreWrittenReadAndVerifiedByFewer) {
   }
 }
 
+TEST_P(RefusedThreadsTest, ASaveHappensOrFailsAndTheNextOnesHappen) {
+  const auto state = training_state(3);
+  for (int first = 1; first <= kMostStarts; ++first) {
+    SCOPED_TRACE(first);
+    const fakes::TemporaryFolder folder(fakes::memory_folder());
+    Checkpointer ckpt({.directory = folder / "run"});
+    const bool is_saved =
+        works_without(first, GetParam(), [&] { ckpt.save(1, state).wait(); });
+    EXPECT_EQ(ckpt.steps().size(), is_saved ? 1 : 0);
+    ckpt.save(2, training_state(4)).wait();
+    const auto seen = ckpt.restore();
+    EXPECT_EQ(seen.step, 2);
+    EXPECT_EQ(fakes::fingerprint(seen.state), fakes::fingerprint(training_state(4)));
+  }
+}
+
 TEST_P(RefusedThreadsTest, AMirrorCopiesWithFewer) {
   for (int first = 1; first <= 4; ++first) {
     Mirror mirror({.threads = 4});

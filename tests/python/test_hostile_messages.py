@@ -18,6 +18,7 @@ import torch
 from crafted import craft, manifest
 
 import understudy
+import understudy.torch
 from understudy import Checkpointer, Error, Stager
 
 # An escape sequence, one in a single character, a turn of direction, a new line.
@@ -292,6 +293,13 @@ class Failing:
 @way
 def note_of_an_object(case: Case) -> object:
     return Stager().stage({HOSTILE: Failing()})
+
+
+@way
+def tensor_that_cannot_be_staged(case: Case) -> object:
+    x = torch.ones(3).as_subclass(type(HOSTILE, (torch.Tensor,), {}))
+    x.untyped_storage().resize_(0)
+    return understudy.torch.StateDictStager().stage({HOSTILE: x})
 
 
 @way

@@ -145,8 +145,8 @@ The message is one sentence: what failed, where (file, offset, path in the state
   }
   m.def(
       "_error",
-      [](const std::string& code, nb::object text, std::optional<int> number) {
-        return make_error(code, text, number.value_or(0));
+      [](const std::string& code, nb::handle text, std::optional<int> number) {
+        return make_error(code, str_of(printable(text_of(nb::str(text)))), number.value_or(0));
       },
       nb::arg("code"), nb::arg("text"), nb::arg("errno") = nb::none());
   nb::register_exception_translator(translate);
