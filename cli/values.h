@@ -17,7 +17,4 @@ Json tree_json(const Description& description);
 /// User metadata, whose types are JSON's, as a JSON value.
 Json metadata_json(const Value& metadata);
 
-/// A dict key as text: texts as they are, others as Python writes them.
-std::string key_text(const Value& key);
-
 }  // namespace understudy::cli

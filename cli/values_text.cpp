@@ -258,22 +258,6 @@ class Printer {
 
 }  // namespace
 
-std::string key_text(const Value& key) {
-  switch (key.type()) {
-    case Value::Type::none: return "None";
-    case Value::Type::boolean: return key.as_boolean() ? "True" : "False";
-    case Value::Type::integer: return fmt::to_string(key.as_integer());
-    case Value::Type::floating: return fmt::to_string(key.as_floating());
-    case Value::Type::text: return key.as_text();
-    case Value::Type::tuple: {
-      std::vector<std::string> parts;
-      for (const auto& item : key.items()) parts.push_back(key_text(item));
-      return fmt::format("({})", fmt::join(parts, ","));
-    }
-    default: return fmt::format("<{}>", to_string(key.type()));
-  }
-}
-
 std::string tree_text(const Description& description, bool all) {
   return Printer(description, all).run();
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bounds.h"
+#include "fakes/mutations.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
@@ -23,64 +24,6 @@ namespace fs = std::filesystem;
 
 // A few seconds without a sanitizer.
 constexpr int kMutations = 20'000;
-
-// Pieces that the parsers give meaning to.
-constexpr std::string_view kPieces[] = {"\"",
-                                        "\\",
-                                        "[",
-                                        "]",
-                                        "{",
-                                        "}",
-                                        ",",
-                                        ":",
-                                        "-",
-                                        "0",
-                                        "1.5",
-                                        "1e9",
-                                        "null",
-                                        "true",
-                                        " ",
-                                        "\n",
-                                        "\"d\",",
-                                        "\"l\",",
-                                        "\"k\",",
-                                        "\"B\",",
-                                        "\"t\",",
-                                        "\"o\",",
-                                        "[0]",
-                                        "[\"l\",",
-                                        "[\"t\"]",
-                                        "18446744073709551615",
-                                        "9223372036854775808",
-                                        "-9223372036854775808",
-                                        "4294967296",
-                                        "\"dtype\"",
-                                        "\"shape\"",
-                                        "\"data_offsets\"",
-                                        "\"F32\"",
-                                        "\"__metadata__\"",
-                                        "\"float32\"",
-                                        "\"version\"",
-                                        "\"files\"",
-                                        "\"step\"",
-                                        "\xff",
-                                        "\xed\xa0\x80",
-                                        "\\ud800",
-                                        "\\u0061"};
-
-// Numbers that are the same on every run.
-class Dice {
- public:
-  std::uint64_t roll(std::uint64_t n) {
-    state_ ^= state_ << 13;
-    state_ ^= state_ >> 7;
-    state_ ^= state_ << 17;
-    return state_ % n;
-  }
-
- private:
-  std::uint64_t state_ = 0x9E3779B97F4A7C15;
-};
 
 std::string read_file(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -98,19 +41,6 @@ std::vector<fs::path> files_in(const std::vector<fs::path>& arguments) {
   }
   std::sort(files.begin(), files.end());
   return files;
-}
-
-void edit(std::string& text, Dice& dice) {
-  const auto at = dice.roll(text.size() + 1);
-  const auto n = std::min<std::uint64_t>(dice.roll(16), text.size() - at);
-  switch (dice.roll(5)) {
-    case 0: text.erase(at, n); break;
-    case 1: text.insert(at, text.substr(dice.roll(text.size() + 1), dice.roll(64))); break;
-    case 2: text.insert(at, kPieces[dice.roll(std::size(kPieces))]); break;
-    case 3: text.replace(at, n, kPieces[dice.roll(std::size(kPieces))]); break;
-    default:
-      if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << dice.roll(8)));
-  }
 }
 
 void feed(const std::string& text) {
@@ -150,11 +80,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   for (const auto& input : inputs) feed(input);
-  Dice dice;
+  understudy::fakes::Dice dice(1);
   for (int i = 0; i < kMutations; ++i) {
-    auto text = inputs[dice.roll(inputs.size())];
-    for (auto edits = 1 + dice.roll(5); edits > 0; --edits) edit(text, dice);
-    feed(text);
+    feed(understudy::fakes::mutated(inputs[dice.roll(inputs.size())], dice));
   }
   for (const auto& path : patterns) feed(swollen(read_file(path)));
   std::printf("%zu inputs, %d mutations, %zu long ones; at most %.0f bytes of memory for one\n",

@@ -95,17 +95,17 @@ class Value {
   using Items = std::vector<Value>;      ///< children of a list or tuple
   using Pairs = std::vector<Pair>;       ///< children of a dict, in order
 
-  Value() noexcept;       ///< none
-  Value(bool v);          ///< boolean                                         ///< boolean
-  Value(std::int64_t v);  ///< integer                                 ///< integer
+  Value() noexcept;                                      ///< none
+  Value(bool v);                                         ///< boolean
+  Value(std::int64_t v);                                 ///< integer
   Value(int v) : Value(static_cast<std::int64_t>(v)) {}  ///< integer
-  Value(double v);                ///< floating                                       ///< floating
-  Value(std::complex<double> v);  ///< complex                         ///< complex
-  Value(const char* v) : Value(std::string(v)) {}       ///< text, UTF-8
-  Value(std::string_view v) : Value(std::string(v)) {}  ///< text, UTF-8
-  Value(std::string v);                                 ///< text, UTF-8
-  Value(Tensor v);  ///< tensor                                       ///< tensor
-  Value(Opaque v);  ///< opaque                                       ///< opaque
+  Value(double v);                                       ///< floating
+  Value(std::complex<double> v);                         ///< complex
+  Value(const char* v) : Value(std::string(v)) {}        ///< text, UTF-8
+  Value(std::string_view v) : Value(std::string(v)) {}   ///< text, UTF-8
+  Value(std::string v);                                  ///< text, UTF-8
+  Value(Tensor v);                                       ///< tensor
+  Value(Opaque v);                                       ///< opaque
 
   static Value bytes(std::string v);  ///< bytes
   static Value list(Items items);     ///< a list of these children
@@ -133,14 +133,13 @@ class Value {
 
   /// The node's value. Throws Error(invalid) when it is of another type, as the next ones do.
   bool as_boolean() const;
-  std::int64_t as_integer() const;  ///< an integer's value          ///< an integer's value
-  double as_floating() const;       ///< a float's value               ///< a float's value
-  std::complex<double> as_complex()
-      const;                            ///< a complex number's value  ///< a complex number's value
-  const std::string& as_text() const;   ///< a text, UTF-8       ///< a text, UTF-8
-  const std::string& as_bytes() const;  ///< raw bytes      ///< raw bytes
-  const Tensor& as_tensor() const;      ///< a tensor          ///< a tensor
-  const Opaque& as_opaque() const;      ///< an opaque leaf          ///< an opaque leaf
+  std::int64_t as_integer() const;          ///< an integer's value
+  double as_floating() const;               ///< a float's value
+  std::complex<double> as_complex() const;  ///< a complex number's value
+  const std::string& as_text() const;       ///< a text, UTF-8
+  const std::string& as_bytes() const;      ///< raw bytes
+  const Tensor& as_tensor() const;          ///< a tensor
+  const Opaque& as_opaque() const;          ///< an opaque leaf
   /// Children of a list or tuple.
   std::span<const Value> items() const;
   /// Children of a dict, in insertion order. Keys may be of any hashable type.
@@ -184,6 +183,8 @@ class Value {
 std::string_view to_string(Value::Type type) noexcept;
 /// The kind's name, as the enumerator: "ordered_dict".
 std::string_view to_string(Value::Kind kind) noexcept;
+/// A dict key as it stands in paths, without quotes: text as it is, others as Python writes them.
+std::string key_text(const Value& key);
 
 /// Deepest nesting of containers that is accepted; deeper is Error(invalid).
 /// State dicts are a dozen deep; the bound keeps every walk within any stack.

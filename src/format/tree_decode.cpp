@@ -321,7 +321,7 @@ class Decoder {
   Mode ask(const TreeFrame& dict) {
     path_.resize(dict.path_nbytes);
     if (!dict.is_root) path_ += '.';
-    path_ += value::key_text(dict.key);
+    path_ += key_text(dict.key);
     const int answer = source_.select(path_);
     return answer == 0 ? Mode::drop : answer == 1 ? Mode::look : Mode::whole;
   }

@@ -1,56 +1,15 @@
 #include "inspect/numbers.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
+#include "value/small_floats.h"
+
 namespace understudy::inspect {
 namespace {
-
-/// How a small binary floating-point type spells its numbers.
-struct Spelling {
-  int exponent_bits;
-  int mantissa_bits;
-  int bias;
-  enum class Specials {
-    ieee,  ///< the largest exponent means infinity and NaN
-    fn,    ///< all ones means NaN, no infinity
-    fnuz,  ///< the pattern of negative zero means NaN, no infinity
-  } specials;
-};
-
-using Specials = Spelling::Specials;
-constexpr Spelling kHalf{5, 10, 15, Specials::ieee};
-constexpr Spelling kE4M3{4, 3, 7, Specials::fn};
-constexpr Spelling kE5M2{5, 2, 15, Specials::ieee};
-constexpr Spelling kE4M3Fnuz{4, 3, 8, Specials::fnuz};
-constexpr Spelling kE5M2Fnuz{5, 2, 16, Specials::fnuz};
-
-double decode(const Spelling& s, std::uint32_t bits) {
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-  const std::uint32_t sign = bits >> (s.exponent_bits + s.mantissa_bits);
-  const std::uint32_t rest = bits & ((1u << (s.exponent_bits + s.mantissa_bits)) - 1);
-  const std::uint32_t mantissa = rest & ((1u << s.mantissa_bits) - 1);
-  const std::uint32_t exponent = rest >> s.mantissa_bits;
-  const std::uint32_t all_ones = (1u << s.exponent_bits) - 1;
-  if (s.specials == Specials::fnuz && sign != 0 && rest == 0) return kNan;
-  if (s.specials == Specials::fn && rest == (1u << (s.exponent_bits + s.mantissa_bits)) - 1) {
-    return kNan;
-  }
-  double value;
-  if (s.specials == Specials::ieee && exponent == all_ones) {
-    value = mantissa == 0 ? std::numeric_limits<double>::infinity() : kNan;
-  } else if (exponent == 0) {
-    value = std::ldexp(mantissa, 1 - s.bias - s.mantissa_bits);
-  } else {
-    value = std::ldexp(mantissa | (1u << s.mantissa_bits),
-                       static_cast<int>(exponent) - s.bias - s.mantissa_bits);
-  }
-  return sign != 0 ? -value : value;
-}
 
 template <class T>
 T load(const std::byte* from) {
@@ -59,28 +18,13 @@ T load(const std::byte* from) {
   return value;
 }
 
-double half(const std::byte* from) {
-  return decode(kHalf, load<std::uint16_t>(from));
-}
-
 double number(DType dtype, const std::byte* from) {
-  switch (dtype) {
-    case DType::f16: return half(from);
-    case DType::bf16:
-      return std::bit_cast<float>(static_cast<std::uint32_t>(load<std::uint16_t>(from)) << 16);
-    case DType::f32: return load<float>(from);
-    case DType::f64: return load<double>(from);
-    case DType::f8_e4m3: return decode(kE4M3, load<std::uint8_t>(from));
-    case DType::f8_e5m2: return decode(kE5M2, load<std::uint8_t>(from));
-    case DType::f8_e4m3fnuz: return decode(kE4M3Fnuz, load<std::uint8_t>(from));
-    case DType::f8_e5m2fnuz: return decode(kE5M2Fnuz, load<std::uint8_t>(from));
-    case DType::f8_e8m0: {
-      const auto exponent = load<std::uint8_t>(from);  // no sign, no mantissa
-      return exponent == 0xff ? std::numeric_limits<double>::quiet_NaN()
-                              : std::ldexp(1.0, exponent - 127);
-    }
-    default: return std::numeric_limits<double>::quiet_NaN();
-  }
+  if (dtype == DType::f32) return load<float>(from);
+  if (dtype == DType::f64) return load<double>(from);
+  if (!value::is_small_float(dtype)) return std::numeric_limits<double>::quiet_NaN();
+  const std::uint32_t bits =
+      item_size(dtype) == 1 ? load<std::uint8_t>(from) : load<std::uint16_t>(from);
+  return value::decode_small_float(dtype, bits);
 }
 
 /// The type of the two parts of a complex one, or the type itself.

@@ -39,7 +39,7 @@ class Taker {
       fail(ErrorCode::invalid, "rename would move items of the state itself, which is no dict");
     }
     for (const auto& [key, child] : taken.value.pairs()) {
-      moved_.push_back({*taken.destination + "." + value::key_text(key), child});
+      moved_.push_back({*taken.destination + "." + key_text(key), child});
     }
     return Value::dict({});
   }
@@ -62,7 +62,7 @@ class Taker {
     std::optional<std::string> common;
     bool is_whole = true;
     for (const auto& [key, child] : node.pairs()) {
-      const auto text = value::key_text(key);
+      const auto text = key_text(key);
       auto taken = below(text, child);
       const auto parent = taken.destination ? parent_of(*taken.destination, text) : std::nullopt;
       is_whole = is_whole && parent && (children.empty() || parent == common);
@@ -74,7 +74,7 @@ class Taker {
     Value::Pairs stay;
     for (std::size_t i = 0; i < children.size(); ++i) {
       auto& [key, child] = children[i];
-      if (!destinations[i] || *destinations[i] == path_below(value::key_text(key))) {
+      if (!destinations[i] || *destinations[i] == path_below(key_text(key))) {
         // What everything was taken out of goes as well.
         if (has_children(child) || !has_children(node.pairs()[i].second)) {
           stay.emplace_back(std::move(key), std::move(child));
@@ -204,7 +204,7 @@ class Putter {
     for (auto& one : moved) add(keys, std::move(one), groups, order);
     Value::Pairs pairs(node.pairs().begin(), node.pairs().end());
     std::map<std::string, std::size_t> places;
-    for (std::size_t i = 0; i < pairs.size(); ++i) places[value::key_text(pairs[i].first)] = i;
+    for (std::size_t i = 0; i < pairs.size(); ++i) places[key_text(pairs[i].first)] = i;
     for (const auto& text : order) {
       auto& group = groups.at(text);
       const auto path = place.empty() ? text : place + "." + text;
@@ -240,7 +240,7 @@ class Putter {
       if (target == nullptr) return;
       is_of_object = is_object(*target);
       if (target->type() != Type::dict) return;
-      for (const auto& pair : target->pairs()) by_text[value::key_text(pair.first)] = &pair;
+      for (const auto& pair : target->pairs()) by_text[key_text(pair.first)] = &pair;
     }
     std::map<std::string, const Value::Pair*> by_text;
     bool is_of_object = false;  // which has names with dots
@@ -268,8 +268,8 @@ class Putter {
     const bool has_places = !keys.by_text.empty() || keys.is_of_object;
     if (has_places && moved.value.type() == Type::dict && !moved.value.pairs().empty()) {
       for (const auto& [key, child] : moved.value.pairs()) {
-        add(keys, {path.empty() ? value::key_text(key) : path + "." + value::key_text(key), child},
-            groups, order);
+        add(keys, {path.empty() ? key_text(key) : path + "." + key_text(key), child}, groups,
+            order);
       }
       return;
     }

@@ -20,9 +20,6 @@ struct Path {
   std::string str() const;
 };
 
-/// How a key or an index is written in a path.
-std::string key_text(const Value& key);
-
 /// About as many bytes as key_text gives.
 std::uint64_t key_nbytes(const Value& key) noexcept;
 

@@ -301,20 +301,4 @@ inline Bytes file_of(std::string_view json, std::uint64_t data_nbytes = 0) {
   return bytes;
 }
 
-/// A stream of numbers that is the same on every run.
-class Dice {
- public:
-  explicit Dice(std::uint64_t seed) : state_(seed) {}
-  /// Below `n`.
-  std::uint64_t roll(std::uint64_t n) {
-    state_ ^= state_ << 13;
-    state_ ^= state_ >> 7;
-    state_ ^= state_ << 17;
-    return state_ % n;
-  }
-
- private:
-  std::uint64_t state_;
-};
-
 }  // namespace understudy::format::testing

@@ -27,7 +27,7 @@ using Names = std::vector<std::string>;
 
 // A state with tensors of any type and size, views, and blobs.
 Value random_state(std::uint64_t seed) {
-  testing::Dice dice(seed * 7919 + 1);
+  fakes::Dice dice(seed * 7919 + 1);
   Value::Pairs pairs;
   const auto count = 1 + dice.roll(20);
   for (std::uint64_t i = 0; i < count; ++i) {

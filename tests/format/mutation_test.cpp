@@ -2,68 +2,14 @@
 // refused with an Error, or taken; nothing else may happen.
 #include <gtest/gtest.h>
 
+#include "fakes/mutations.h"
 #include "format/helpers.h"
 
 namespace understudy::format {
 namespace {
 
-using testing::Bytes;
-using testing::Dice;
-
-// Pieces that the parsers give meaning to.
-constexpr std::string_view kPieces[] = {"\"",
-                                        "\\",
-                                        "[",
-                                        "]",
-                                        "{",
-                                        "}",
-                                        ",",
-                                        ":",
-                                        "-",
-                                        "0",
-                                        "9",
-                                        "1e9",
-                                        ".",
-                                        "null",
-                                        "true",
-                                        " ",
-                                        "\"d\"",
-                                        "\"l\"",
-                                        "\"k\"",
-                                        "\"B\"",
-                                        "\"t\"",
-                                        "[\"l\",",
-                                        "[0]",
-                                        "[\"k\",\"deque\",null,",
-                                        "18446744073709551615",
-                                        "9223372036854775808",
-                                        "-9223372036854775808",
-                                        "\"dtype\"",
-                                        "\"shape\"",
-                                        "\"data_offsets\"",
-                                        "\"F32\"",
-                                        "\"__metadata__\"",
-                                        "\xff",
-                                        "\xed\xa0\x80",
-                                        "\\ud800"};
-
-std::string mutated(std::string text, Dice& dice) {
-  for (auto edits = 1 + dice.roll(4); edits > 0; --edits) {
-    const auto at = dice.roll(text.size() + 1);
-    const auto n = std::min<std::uint64_t>(dice.roll(12), text.size() - at);
-    switch (dice.roll(5)) {
-      case 0: text.erase(at, n); break;
-      case 1: text.insert(at, text.substr(dice.roll(text.size() + 1), dice.roll(40))); break;
-      case 2: text.insert(at, kPieces[dice.roll(std::size(kPieces))]); break;
-      case 3:
-        if (at < text.size()) text[at] = static_cast<char>(dice.roll(256));
-        break;
-      default:
-        if (at < text.size()) text[at] = static_cast<char>(text[at] ^ 1 << dice.roll(8));
-    }
-  }
-  return text;
-}
+using fakes::Dice;
+using fakes::mutated;
 
 TEST(Mutations, OfTrees) {
   std::vector<testing::WholeFile> files;

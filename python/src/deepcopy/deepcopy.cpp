@@ -15,7 +15,7 @@ constexpr int kMaxDepth = 2500;
 thread_local int depth = 0;
 
 // Besides the rules for scalars: what copy.deepcopy gives back as it is.
-bool is_atomic(PyTypeObject* type) {
+bool is_own_copy(PyTypeObject* type) {
   static const auto* atomic = [] {
     auto types = std::make_unique<std::unordered_set<PyTypeObject*>>();
     const auto module = nb::module_::import_("types");
@@ -33,18 +33,9 @@ bool is_atomic(PyTypeObject* type) {
   return atomic->contains(type);
 }
 
-bool is_atomic(Rule rule) {
-  switch (rule) {
-    case Rule::none:
-    case Rule::boolean:
-    case Rule::integer:
-    case Rule::floating:
-    case Rule::complex:
-    case Rule::text:
-    case Rule::bytes:
-    case Rule::range: return true;
-    default: return false;
-  }
+// The same question of types with a rule.
+bool is_own_copy(Rule rule) {
+  return is_scalar(rule) || rule == Rule::range;
 }
 
 PyTypeObject* method_type() {
@@ -120,7 +111,7 @@ bool is_trusted(nb::handle callable) {
 }
 
 bool is_plain_key(nb::handle key) {
-  return is_atomic(rule_of(Py_TYPE(key.ptr())));
+  return is_own_copy(rule_of(Py_TYPE(key.ptr())));
 }
 
 DeepCopier::DeepCopier(StagedStorages& storages, PyObject* memo, PyObject* nil, bool non_blocking,
@@ -144,7 +135,7 @@ nb::object DeepCopier::remembered(PyObject* x) {
 nb::object DeepCopier::node(PyObject* x, const Path& path) {
   auto* type = Py_TYPE(x);
   const auto rule = rule_of(type);
-  if (is_atomic(rule) && !memo_.is_shared()) return nb::borrow(x);
+  if (is_own_copy(rule) && !memo_.is_shared()) return nb::borrow(x);
   if (auto copy = remembered(x); copy.is_valid()) return copy;
   try {
     return made_anew(x, path);
@@ -166,7 +157,7 @@ nb::object DeepCopier::made_anew(PyObject* x, const Path& path) {
     case Rule::ordered_dict: return ordered_dict(x, path);
     default: break;
   }
-  if (is_atomic(rule) || is_atomic(type)) return nb::borrow(x);
+  if (is_own_copy(rule) || is_own_copy(type)) return nb::borrow(x);
   if (PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(torch_.tensor.ptr())) != 0) {
     return tensor(x, path);
   }

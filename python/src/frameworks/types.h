@@ -7,13 +7,13 @@ namespace understudy::python {
 
 enum class Rule {
   unknown,
-  none,
+  none,  // the first scalar
   boolean,
   integer,
   floating,
   complex,
   text,
-  bytes,
+  bytes,  // the last scalar
   byte_array,
   list,
   tuple,
@@ -40,6 +40,11 @@ enum class Rule {
 
 /// The rule for objects of exactly this type.
 Rule rule_of(PyTypeObject* type);
+
+/// None, numbers, text and bytes: immutable, and without anything below them.
+constexpr bool is_scalar(Rule rule) noexcept {
+  return Rule::none <= rule && rule <= Rule::bytes;
+}
 
 /// Takes in the types of modules that have been imported since. Before a walk.
 void refresh_types();

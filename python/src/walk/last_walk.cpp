@@ -22,23 +22,12 @@ std::uint64_t new_number() {
   return ++last;
 }
 
-// Immutable, and the same when they are equal.
-bool is_atom(Rule rule) {
-  switch (rule) {
-    case Rule::none:
-    case Rule::boolean:
-    case Rule::integer:
-    case Rule::floating:
-    case Rule::complex:
-    case Rule::text:
-    case Rule::bytes:
-    case Rule::torch_dtype:
-    case Rule::torch_device: return true;
-    default: return false;
-  }
+// Immutable, and the same state when they are equal.
+bool is_kept_by_value(Rule rule) {
+  return is_scalar(rule) || rule == Rule::torch_dtype || rule == Rule::torch_device;
 }
 
-// For atoms and keys. False is no harm: then they are looked at.
+// For what is kept by value, and keys. False is no harm: then they are looked at.
 bool are_equal(PyObject* a, PyObject* b) {
   if (a == b) return true;
   if (Py_TYPE(a) != Py_TYPE(b)) return false;
@@ -118,7 +107,7 @@ void LastWalk::set_has_state() {
 void LastWalk::add_key(PyObject* key) {
   if (!can_repeat_) return;
   const auto rule = rule_of(Py_TYPE(key));
-  if (!is_atom(rule) || is_too_long(key)) return give_up();
+  if (!is_kept_by_value(rule) || is_too_long(key)) return give_up();
   keys_.push_back(nb::borrow(key));
 }
 
@@ -153,14 +142,14 @@ void LastWalk::end(std::size_t at, PyObject* o, const Value& value) {
     case Rule::numpy_array: is_taken = end_array(step, o, value); break;
     default:
       if (is_scalar(value)) return end_scalar(step, o, is_fixed);
-      is_taken = is_atom(rule_of(step.type));  // a long text
+      is_taken = is_kept_by_value(rule_of(step.type));  // a long text
       if (is_taken) return end_scalar(step, o, true);
   }
   if (!is_taken) give_up();
 }
 
 void LastWalk::end_scalar(Step& step, PyObject* o, bool is_fixed) {
-  const bool is_kept = is_atom(rule_of(step.type));
+  const bool is_kept = is_kept_by_value(rule_of(step.type));
   if (is_too_long(o) || (is_fixed && !is_kept)) return give_up();
   step.kind = is_fixed ? Kind::fixed : Kind::scalar;
   step.index = scalars_.size();
@@ -264,7 +253,7 @@ bool LastWalk::is_same_scalar(const Step& step, PyObject* o) {
   const auto place = pass_->scalar++;
   const auto& before = scalars_[step.index];
   if (before.is_valid() && are_equal(before.ptr(), o)) return true;
-  const bool is_kept = is_atom(rule_of(Py_TYPE(o)));
+  const bool is_kept = is_kept_by_value(rule_of(Py_TYPE(o)));
   if (is_kept ? !before.is_valid() || is_too_long(o) : Py_TYPE(o) != step.type) return false;
   Value value;
   try {
