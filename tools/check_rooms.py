@@ -14,18 +14,19 @@ import sys
 from pathlib import Path
 
 # Which rooms a room may include, besides itself.
-BELOW_TRANSFER = {"base", "os", "value", "device", "memory", "format"}
+BELOW_TRANSFER = {"base", "os", "vm", "value", "device", "memory", "format"}
 BELOW_RESTORE = BELOW_TRANSFER | {"transfer", "store", "ranks"}
 ROOMS: dict[str, set[str]] = {
     "base": set(),
     "os": {"base"},
+    "vm": {"base", "os"},
     "value": {"base"},
     "device": {"base", "os", "value"},
-    "memory": {"base", "os", "device"},
+    "memory": {"base", "os", "vm", "device"},
     "format": {"base", "value"},
     "transfer": BELOW_TRANSFER,
     "stage": BELOW_TRANSFER | {"transfer"},
-    "store": {"base", "os", "format"},
+    "store": {"base", "os", "vm", "format"},
     "ranks": {"base", "value", "format"},
     "restore": BELOW_RESTORE,
     "checkpointer": BELOW_RESTORE | {"stage", "restore"},
@@ -89,7 +90,8 @@ LIBRARIES = {
 # C's own headers are standard, under either name.
 C_HEADERS = {"assert.h", "limits.h", "math.h", "stddef.h", "stdint.h", "stdlib.h", "string.h"}
 
-# The operating system's own headers: only `os` talks to it.
+# The operating system's own headers, and errno: only these rooms talk to it.
+SYSTEM_ROOMS = {"os", "vm"}
 SYSTEM_HEADER = re.compile(
     r"^(sys|linux|asm|arpa|net|netinet)/|^(cerrno|errno|unistd|fcntl|pthread|sched|signal|csignal"
     r"|dirent|dlfcn|poll|semaphore|ftw|glob|pwd|grp|syscall|termios)(\.h)?$"
@@ -201,8 +203,8 @@ class Checker:
                 self.problem(file, number, f"room {room} may not include {first} ({name})")
         elif SYSTEM_HEADER.search(name):
             allowed = SYSTEM_HEADERS_ALLOWED.get(file, {})
-            if room in ROOMS and room != "os" and name not in allowed:
-                self.problem(file, number, f"<{name}>: only room os talks to the system")
+            if room in ROOMS.keys() - SYSTEM_ROOMS and name not in allowed:
+                self.problem(file, number, f"<{name}>: only rooms os and vm talk to the system")
         elif library := next((key for key in LIBRARIES if name.startswith(key)), None):
             if room not in LIBRARIES[library]:
                 self.problem(file, number, f"room {room} may not use {name}")
@@ -210,7 +212,7 @@ class Checker:
             beside = (self.root / file).parent / name
             if room in {*ROOMS, "python/src"} or "/" in name or not beside.exists():
                 self.problem(file, number, f"{name}: name it with its room (room/header.h)")
-        elif re.search(r"[./]", name) and room != "os" and name not in C_HEADERS:
+        elif re.search(r"[./]", name) and room not in SYSTEM_ROOMS and name not in C_HEADERS:
             self.problem(file, number, f"<{name}>: not a standard header, and no library we know")
 
     def check_python_room(self, file: str, number: int, first: str, name: str) -> None:
@@ -249,8 +251,8 @@ class Checker:
             code = line.split("//")[0]
             if match := PRINTS.search(code):
                 self.problem(file, number, f"{match[0]}: the library never prints, exits, detaches")
-            if room != "os" and re.search(r"\berrno\b", code):
-                self.problem(file, number, "errno exists in room os only")
+            if room not in SYSTEM_ROOMS and re.search(r"\berrno\b", code):
+                self.problem(file, number, "errno exists in rooms os and vm only")
 
     def check_cycles(self) -> None:
         done: set[str] = set()

@@ -6,6 +6,7 @@
 #include "os/probe.h"
 #include "store/writer.h"
 #include "understudy/inspect.h"
+#include "vm/probe.h"
 
 namespace understudy {
 namespace {
@@ -41,12 +42,12 @@ std::vector<Probe> doctor(const std::filesystem::path& directory) {
     fail(ErrorCode::not_found, "there is no folder '{}'", directory.string());
   }
   return {
-      row("huge pages", os::probe_huge_pages(),
+      row("huge pages", vm::probe_huge_pages(),
           "memory that is touched for the first time fills 2.4 times slower, which a restore into "
           "new tensors feels; huge_pages=True does nothing, and overlapped captures stop the loop "
           "10 times longer",
           "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"),
-      row("userfaultfd", os::probe_userfaultfd(),
+      row("userfaultfd", vm::probe_userfaultfd(),
           "captures are blocking: the loop stands still for the whole copy, which is 3 times as "
           "long as protecting small pages, and 30 times as long as protecting huge ones",
           "sudo sysctl vm.unprivileged_userfaultfd=1"),
@@ -57,7 +58,7 @@ std::vector<Probe> doctor(const std::filesystem::path& directory) {
           "writing durably through the page cache is about 4 times slower"),
       row("writer", find_writer(directory),
           "saves into this folder go through the page cache, or fail"),
-      row("shared memory", os::probe_shared_memory(),
+      row("shared memory", vm::probe_shared_memory(),
           "no image can be made: Stager and Checkpointer do not work; save_file does"),
       row("CUDA", probe_cuda(), "nothing for state that lies in host memory"),
       row("cores", os::probe_cores(),

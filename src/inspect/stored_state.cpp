@@ -10,6 +10,7 @@
 #include "restore/block_reader.h"
 #include "restore/decode.h"
 #include "restore/load.h"
+#include "vm/mapping.h"
 
 namespace understudy::inspect {
 namespace {
@@ -69,8 +70,8 @@ StoredState::Place StoredState::place_of(const Tensor& t) {
 Tensor StoredState::place(const Tensor& tensor, const value::InMemory& form) {
   auto& run = runs_[form.run];
   if (!run) {
-    const auto reserved =
-        std::make_shared<os::ReservedAddresses>(std::max<std::uint64_t>(form.run_nbytes, 1));
+    const auto reserved = std::make_shared<vm::Mapping>(
+        vm::Mapping::reserve(std::max<std::uint64_t>(form.run_nbytes, 1)));
     run = std::make_shared<Storage>(reserved->data(), form.run_nbytes, reserved);
   }
   Tensor placed(run, tensor.dtype(), tensor.shape(), form.strides, form.byte_offset);

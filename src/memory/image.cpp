@@ -12,13 +12,14 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "base/waiting.h"
+#include "vm/pages.h"
 
 namespace understudy::memory {
 namespace {
 
 // Images come in multiples of the largest page that maps them, so that a state
 // that grows a little still fits.
-constexpr std::uint64_t kUnit = os::kHugePageNbytes;
+constexpr std::uint64_t kUnit = vm::kHugePageNbytes;
 
 std::uint64_t size_for(std::uint64_t nbytes) {
   return std::max(round_up(nbytes, kUnit), kUnit);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "vm/pages.h"
+
 namespace understudy::memory {
 namespace {
 
@@ -10,13 +12,13 @@ namespace {
 // its list of fresh pages, which two huge pages should share; more in one go
 // was not faster (measured: 85 ms a GiB by 2 MiB, 92 ms by 8 MiB, 97-129 ms by
 // 32 MiB), and leaves less to share out among threads.
-constexpr std::uint64_t kPieceNbytes = 2 * os::kHugePageNbytes;
+constexpr std::uint64_t kPieceNbytes = 2 * vm::kHugePageNbytes;
 
-std::variant<os::AnonymousMapping, os::SharedMapping> map(Sharing sharing, std::uint64_t nbytes) {
-  using Mapping = std::variant<os::AnonymousMapping, os::SharedMapping>;
-  if (sharing == Sharing::is_private) return Mapping(std::in_place_index<0>, nbytes);
+std::variant<vm::Mapping, vm::SharedMapping> map(Sharing sharing, std::uint64_t nbytes) {
+  using Mapping = std::variant<vm::Mapping, vm::SharedMapping>;
+  if (sharing == Sharing::is_private) return Mapping(vm::Mapping::anonymous(nbytes));
   const auto children =
-      sharing == Sharing::is_inherited ? os::Children::the_same : os::Children::nothing;
+      sharing == Sharing::is_inherited ? vm::Children::the_same : vm::Children::nothing;
   return Mapping(std::in_place_index<1>, nbytes, children);
 }
 
@@ -34,7 +36,7 @@ std::uint64_t Region::nbytes() const noexcept {
 }
 
 int Region::fd() const noexcept {
-  const auto* const shared = std::get_if<os::SharedMapping>(&mapping_);
+  const auto* const shared = std::get_if<vm::SharedMapping>(&mapping_);
   return shared != nullptr ? shared->fd() : -1;
 }
 
@@ -113,7 +115,7 @@ bool Region::prepare_piece(std::uint64_t& cursor) {
 }
 
 std::string Region::describe_pages() const {
-  const auto* const shared = std::get_if<os::SharedMapping>(&mapping_);
+  const auto* const shared = std::get_if<vm::SharedMapping>(&mapping_);
   return shared != nullptr ? shared->describe_pages() : "";
 }
 

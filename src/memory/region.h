@@ -14,7 +14,8 @@
 
 #include "base/worker_pool.h"
 #include "device/cuda_context.h"
-#include "os/fresh_memory.h"
+#include "vm/mapping.h"
+#include "vm/shared_mapping.h"
 
 namespace understudy::memory {
 
@@ -70,7 +71,7 @@ class Region {
  private:
   friend void prepare_all(const std::vector<Region*>& regions, WorkerPool& workers,
                           const OnPages& on_pages);
-  using Mapping = std::variant<os::AnonymousMapping, os::SharedMapping>;
+  using Mapping = std::variant<vm::Mapping, vm::SharedMapping>;
 
   std::uint64_t pieces() const noexcept;
   std::uint64_t begin_of(std::uint64_t piece) const noexcept;

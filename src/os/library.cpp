@@ -4,7 +4,13 @@
 
 namespace understudy::os {
 
-Library::Library(const std::string& name) : handle_(dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+Library::Library(const std::string& name) : Library(name, RTLD_NOW | RTLD_LOCAL) {}
+
+Library Library::loaded(const std::string& name) {
+  return {name, RTLD_NOW | RTLD_NOLOAD};
+}
+
+Library::Library(const std::string& name, int flags) : handle_(dlopen(name.c_str(), flags)) {
   if (handle_ != nullptr) return;
   const char* const text = dlerror();
   problem_ = text != nullptr ? text : name + " cannot be opened";

@@ -10,6 +10,8 @@ namespace understudy::os {
 class Library {
  public:
   explicit Library(const std::string& name);
+  /// One that the program has loaded already; none is loaded.
+  static Library loaded(const std::string& name);
 
   bool is_open() const noexcept { return handle_ != nullptr; }
   /// Why it is not open; empty when it is.
@@ -18,6 +20,8 @@ class Library {
   void* find(const char* symbol) const noexcept;
 
  private:
+  Library(const std::string& name, int flags);
+
   void* handle_;
   std::string problem_;
 };

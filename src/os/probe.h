@@ -12,21 +12,11 @@ struct Found {
   std::string detail;  ///< what was found, or why not
 };
 
-/// Transparent huge pages for private memory.
-Found probe_huge_pages();
-
-/// Write protection by userfaultfd that also serves faults from inside the
-/// kernel, and all else that overlapped capture needs.
-Found probe_userfaultfd();
-
 Found probe_io_uring();
 
 /// Writes 4096 bytes past the page cache in `directory`, to a file that is
 /// removed at once.
 Found probe_direct_io(const std::filesystem::path& directory);
-
-/// Shared anonymous memory (memfd); the detail has the shared mount's size.
-Found probe_shared_memory();
 
 /// More than one core to copy with.
 Found probe_cores();

@@ -1,23 +1,20 @@
 #include "os/system.h"
 
 #include <sched.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <limits>
 
 #include "base/error.h"
-#include "os/calls.h"
 #include "os/control_groups.h"
 #include "os/small_files.h"
 
 namespace understudy::os {
+
 int usable_cores() {
   cpu_set_t set;
   int cores = 1;
@@ -64,36 +61,6 @@ void require_memory(const char* what, std::uint64_t nbytes) {
          "{} of {} bytes does not fit into memory: {} bytes are available, {} are missing", what,
          nbytes, available, nbytes - available);
   }
-}
-
-ReservedAddresses::ReservedAddresses(std::uint64_t nbytes) : nbytes_(nbytes) {
-  void* data =
-      calls().mmap(nullptr, nbytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED) {
-    fail(ErrorCode::no_space, "cannot reserve {} bytes of addresses: {}", nbytes,
-         std::strerror(errno));
-  }
-  data_ = static_cast<std::byte*>(data);
-}
-
-ReservedAddresses::~ReservedAddresses() {
-  calls().munmap(data_, nbytes_);
-}
-
-PrivateMapping::PrivateMapping(int fd, std::uint64_t nbytes, const std::string& name)
-    : nbytes_(nbytes) {
-  if (nbytes == 0) return;
-  // Only pages that are written cost memory, so the whole is not reserved.
-  void* data =
-      calls().mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-  if (data == MAP_FAILED) {
-    fail(ErrorCode::io, "cannot map {} bytes of {}: {}", nbytes, name, std::strerror(errno));
-  }
-  data_ = static_cast<std::byte*>(data);
-}
-
-PrivateMapping::~PrivateMapping() {
-  if (data_ != nullptr) calls().munmap(data_, nbytes_);
 }
 
 }  // namespace understudy::os

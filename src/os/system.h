@@ -1,7 +1,6 @@
-// What the machine has, and memory from it.
+// What the machine has.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -31,38 +30,5 @@ std::uint64_t available_memory();
 /// Throws Error(no_space) with how much is missing when `nbytes` cannot be had.
 /// `what` begins the sentence.
 void require_memory(const char* what, std::uint64_t nbytes);
-
-/// Addresses that belong to nobody else, without memory behind them. Reading
-/// gives zeros.
-class ReservedAddresses {
- public:
-  explicit ReservedAddresses(std::uint64_t nbytes);
-  ~ReservedAddresses();
-  ReservedAddresses(const ReservedAddresses&) = delete;
-  ReservedAddresses& operator=(const ReservedAddresses&) = delete;
-
-  std::byte* data() const noexcept { return data_; }
-
- private:
-  std::byte* data_ = nullptr;
-  std::uint64_t nbytes_ = 0;
-};
-
-/// A private copy-on-write mapping of a file or of shared memory, from its
-/// beginning. Ends with the object.
-class PrivateMapping {
- public:
-  PrivateMapping(int fd, std::uint64_t nbytes, const std::string& name);
-  ~PrivateMapping();
-  PrivateMapping(const PrivateMapping&) = delete;
-  PrivateMapping& operator=(const PrivateMapping&) = delete;
-
-  std::byte* data() const noexcept { return data_; }
-  std::uint64_t nbytes() const noexcept { return nbytes_; }
-
- private:
-  std::byte* data_ = nullptr;
-  std::uint64_t nbytes_ = 0;
-};
 
 }  // namespace understudy::os

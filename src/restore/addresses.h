@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "os/system.h"
 #include "store/reader.h"
+#include "vm/mapping.h"
 
 namespace understudy::restore {
 
@@ -16,7 +16,8 @@ class Addresses {
  public:
   explicit Addresses(const store::ShardReader& reader)
       : nbytes_(reader.header().data_nbytes),
-        reserved_(std::make_shared<os::ReservedAddresses>(std::max<std::uint64_t>(nbytes_, 1))) {}
+        reserved_(std::make_shared<vm::Mapping>(
+            vm::Mapping::reserve(std::max<std::uint64_t>(nbytes_, 1)))) {}
 
   std::shared_ptr<const Storage> storage(const format::Entry& entry) const {
     return std::make_shared<Storage>(reserved_->data() + entry.begin, entry.nbytes(), reserved_);
@@ -32,7 +33,7 @@ class Addresses {
 
  private:
   std::uint64_t nbytes_;
-  std::shared_ptr<os::ReservedAddresses> reserved_;
+  std::shared_ptr<vm::Mapping> reserved_;
 };
 
 }  // namespace understudy::restore

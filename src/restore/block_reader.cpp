@@ -114,7 +114,7 @@ void BlockReader::read(std::vector<Destination> destinations) {
 }
 
 std::string BlockReader::how() const {
-  const std::string pages = pages_.what();
+  const std::string pages = prefault_.what();
   return pages.empty() ? how_ : how_ + "; " + pages;
 }
 
@@ -220,7 +220,7 @@ void BlockReader::read_piece(const Destination& d, std::uint64_t at, std::uint64
                              Worker& worker) {
   const std::span whole(d.to, d.nbytes);
   const auto out = whole.subspan(at - d.begin, end - at);
-  if (d.is_fresh) pages_.make(out, whole);
+  if (d.is_fresh) prefault_.make(out, whole);
   file_.read(worker.file(file_.file()), at, out);
   if (verifies()) worker.hash.add(out);
 }

@@ -16,8 +16,8 @@
 #include "base/worker_pool.h"
 #include "format/integrity.h"
 #include "os/file.h"
-#include "os/fresh_pages.h"
 #include "store/reader.h"
+#include "vm/prefault.h"
 
 namespace understudy::restore {
 
@@ -67,7 +67,7 @@ class BlockReader {
   const store::ShardReader& file_;
   WorkerPool& readers_;
   const bool verify_;
-  os::FreshPages pages_;
+  vm::Prefault prefault_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::string how_;
   void require_order();

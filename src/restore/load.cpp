@@ -10,6 +10,7 @@
 #include "restore/block_reader.h"
 #include "restore/decode.h"
 #include "restore/load_folder.h"
+#include "vm/mapping.h"
 
 namespace understudy::restore {
 namespace {
@@ -24,8 +25,8 @@ class Loader {
         reader_(file, readers, options.verify),
         arranger_(file.name(), file.header().data_nbytes) {
     if (!options.mmap) return;
-    mapping_ =
-        std::make_shared<os::PrivateMapping>(file.file().fd(), file.file_nbytes(), file.name());
+    mapping_ = std::make_shared<vm::Mapping>(
+        vm::Mapping::copy_on_write(file.file().fd(), file.file_nbytes(), file.name()));
   }
 
   Value load() {
@@ -81,7 +82,7 @@ class Loader {
   WorkerPool& readers_;
   BlockReader reader_;
   Arranger arranger_;
-  std::shared_ptr<os::PrivateMapping> mapping_;
+  std::shared_ptr<vm::Mapping> mapping_;
   std::vector<Destination> destinations_;
   std::uint64_t new_nbytes_ = 0;
 };

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 
+#include "vm/pages.h"
+
 namespace understudy::stage {
 
-Flight::Flight(os::WriteProtection& protection, os::Event& news, std::vector<PageRun> runs,
+Flight::Flight(vm::WriteProtection& protection, os::Event& news, std::vector<PageRun> runs,
                int copiers)
     : protection_(protection), news_(news), copiers_(copiers) {
   std::vector<PageRun> pieces;
@@ -51,10 +53,10 @@ bool Flight::copy_next() noexcept {
 Flight::Failure Flight::copy_bytes(const PageRun& run) const noexcept {
   if (make_pages && !make_pages(run.target, run.nbytes)) return Failure::no_space;
   const auto* from = reinterpret_cast<const std::byte*>(run.source);
-  switch (os::copy_fault_proof(run.target, from, run.nbytes)) {
-    case os::CopyResult::done: break;
-    case os::CopyResult::not_mapped: return Failure::unmapped;
-    case os::CopyResult::refused: return Failure::refused;
+  switch (vm::copy_fault_proof(run.target, from, run.nbytes)) {
+    case vm::CopyResult::done: break;
+    case vm::CopyResult::not_mapped: return Failure::unmapped;
+    case vm::CopyResult::refused: return Failure::refused;
   }
   return Failure::none;
 }
@@ -68,9 +70,9 @@ bool Flight::copy(std::size_t index) noexcept {
   chunk.state.exchange(State::claimed, std::memory_order_seq_cst);
   if (why == Failure::none) {
     switch (protection_.is_protected(run.source, run.nbytes)) {
-      case os::WriteProtection::Answer::yes: break;
-      case os::WriteProtection::Answer::no: why = Failure::unprotected; break;
-      case os::WriteProtection::Answer::none: why = Failure::lost; break;
+      case vm::WriteProtection::Answer::yes: break;
+      case vm::WriteProtection::Answer::no: why = Failure::unprotected; break;
+      case vm::WriteProtection::Answer::none: why = Failure::lost; break;
     }
   }
   if (!protection_.lift(run.source, run.nbytes) && why == Failure::none) {
@@ -94,7 +96,7 @@ void Flight::serve(std::uintptr_t address) noexcept {
                        [](std::uintptr_t at, const Chunk& c) { return at < c.run.source; });
   if (after == chunks_.begin() || address >= std::prev(after)->run.end()) {
     // None of ours: a page that was left protected must not hold anybody.
-    const auto page = os::page_nbytes();
+    const auto page = vm::page_nbytes();
     protection_.lift(address / page * page, page);
     return;
   }

@@ -25,7 +25,7 @@
 #include <vector>
 
 #include "os/event.h"
-#include "os/write_protection.h"
+#include "vm/write_protection.h"
 
 namespace understudy::stage {
 
@@ -61,7 +61,7 @@ class Flight {
 
   /// `runs` ascend and do not overlap. `news` is set at the end, and whenever a
   /// thread leaves. `copiers` is how many threads may copy beside the server.
-  Flight(os::WriteProtection& protection, os::Event& news, std::vector<PageRun> runs, int copiers);
+  Flight(vm::WriteProtection& protection, os::Event& news, std::vector<PageRun> runs, int copiers);
 
   /// Step 1, a part of it: all chunks from `first` on, at most `count`. False
   /// when a mapping is not registered.
@@ -118,7 +118,7 @@ class Flight {
   Failure copy_bytes(const PageRun& run) const noexcept;
   bool copy(std::size_t index) noexcept;
 
-  os::WriteProtection& protection_;
+  vm::WriteProtection& protection_;
   os::Event& news_;
   std::vector<Chunk> chunks_;  // ascending
   std::uint64_t nbytes_ = 0;

@@ -9,10 +9,10 @@
 #include "base/process.h"
 #include "base/worker_pool.h"
 #include "memory/region.h"
-#include "os/fresh_memory.h"
 #include "os/system.h"
 #include "transfer/copy_bytes.h"
 #include "understudy/tensor.h"
+#include "vm/shared_mapping.h"
 
 namespace understudy {
 namespace {
@@ -194,7 +194,7 @@ std::shared_ptr<const Buffer> map_buffer(int fd, std::uint64_t nbytes) {
   struct Mapped {
     Mapped(int fd, std::uint64_t nbytes)
         : mapping(fd, nbytes), buffer{mapping.data(), nbytes, mapping.fd()} {}
-    os::SharedMapping mapping;
+    vm::SharedMapping mapping;
     Buffer buffer;
   };
   const auto mapped = std::make_shared<Mapped>(fd, nbytes);

@@ -7,9 +7,10 @@
 #include <set>
 
 #include "base/error.h"
-#include "os/mappings.h"
-#include "os/pinned.h"
+#include "device/pinned_memory.h"
 #include "os/system.h"
+#include "vm/memory_map.h"
+#include "vm/pages.h"
 
 namespace understudy::stage {
 namespace {
@@ -28,12 +29,12 @@ std::string mib(std::uint64_t nbytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(nbytes) / double(1 << 20));
 }
 
-std::string_view name_of(os::Mapping::Kind kind) {
+std::string_view name_of(vm::MappedRange::Kind kind) {
   switch (kind) {
-    case os::Mapping::Kind::shared: return "shared memory";
-    case os::Mapping::Kind::file: return "file mappings";
-    case os::Mapping::Kind::special: return "stacks or read-only memory";
-    case os::Mapping::Kind::anonymous: break;
+    case vm::MappedRange::Kind::shared: return "shared memory";
+    case vm::MappedRange::Kind::file: return "file mappings";
+    case vm::MappedRange::Kind::special: return "stacks or read-only memory";
+    case vm::MappedRange::Kind::anonymous: break;
   }
   return "memory of another userfaultfd";
 }
@@ -42,29 +43,29 @@ std::string_view name_of(os::Mapping::Kind kind) {
 class Registrar {
  public:
   explicit Registrar(PageFence::Turn& turn)
-      : turn_(turn), mappings_(os::Mappings::of_this_process()) {}
+      : turn_(turn), mappings_(vm::MemoryMap::of_this_process()) {}
 
   std::string_view add(std::uintptr_t begin, std::uintptr_t end) {
     if (pinned_.holds(reinterpret_cast<const void*>(begin))) return "pinned memory";
     const auto found = mappings_.covering(begin, end);
     if (found.empty()) return "memory that is not mapped";
     for (const auto& mapping : found) {
-      const bool is_plain = mapping.kind == os::Mapping::Kind::anonymous;
+      const bool is_plain = mapping.kind == vm::MappedRange::Kind::anonymous;
       if (!is_plain || !add_whole(mapping)) return name_of(mapping.kind);
     }
     return {};
   }
 
  private:
-  bool add_whole(const os::Mapping& mapping) {
+  bool add_whole(const vm::MappedRange& mapping) {
     const auto [at, is_new] = added_.try_emplace(mapping.begin, true);
     if (is_new) at->second = turn_.add(mapping.begin, mapping.end);
     return at->second;
   }
 
   PageFence::Turn& turn_;
-  const os::PinnedMemory pinned_;
-  const os::Mappings mappings_;
+  const device::PinnedMemory pinned_;
+  const vm::MemoryMap mappings_;
   std::map<std::uintptr_t, bool> added_;
 };
 
@@ -84,7 +85,7 @@ std::vector<transfer::DataRange> complement(std::uint64_t nbytes,
 }  // namespace
 
 Selection select_pages(const transfer::Plan& plan, PageFence::Turn& turn, bool huge_pages) {
-  const auto page = os::page_nbytes();
+  const auto page = vm::page_nbytes();
   Selection s;
   Registrar registrar(turn);
   std::set<std::string_view> refused;
@@ -99,7 +100,7 @@ Selection select_pages(const transfer::Plan& plan, PageFence::Turn& turn, bool h
       s.refused_nbytes += run.target.nbytes;
       continue;
     }
-    if (huge_pages) s.huge_pages += os::collapse_into_huge_pages(begin, end);
+    if (huge_pages) s.huge_pages += vm::collapse_each(begin, end);
     const auto target = run.target.begin + (begin - source);
     s.behind.push_back({begin, target, end - begin});
     s.behind_nbytes += end - begin;

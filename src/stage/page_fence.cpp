@@ -46,7 +46,7 @@ struct PageFence::State {
   template <class Work>
   void in_each_flight(std::uint32_t seen, Work work);
 
-  os::WriteProtection protection;
+  vm::WriteProtection protection;
   os::Event news;       // for the watch
   os::Event interrupt;  // for the server
   std::atomic<int> late_ticks{kLateTicks};

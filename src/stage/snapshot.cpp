@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "format/tree.h"
-#include "os/system.h"
+#include "vm/mapping.h"
 
 namespace understudy {
 namespace {
@@ -12,10 +12,11 @@ namespace {
 // What the tensors of Snapshot::state() keep alive.
 struct MappedImage {
   MappedImage(memory::Lease lease, std::uint64_t nbytes)
-      : image(std::move(lease)), mapping(image->fd(), nbytes, "an image") {}
+      : image(std::move(lease)),
+        mapping(vm::Mapping::copy_on_write(image->fd(), nbytes, "an image")) {}
 
   memory::Lease image;  // ends after the mapping
-  os::PrivateMapping mapping;
+  vm::Mapping mapping;
 };
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace understudy::store {
 
 std::span<std::byte> Scratch::get(const os::File& file) {
   try {
-    if (!memory_) memory_.emplace(format::kBlockNbytes);
+    if (!memory_) memory_.emplace(vm::Mapping::anonymous(format::kBlockNbytes));
   } catch (const Error& e) {
     fail(e.code(), "cannot write {}: {}", file.name(), e.what());
   }

@@ -8,9 +8,9 @@
 #include <string>
 
 #include "os/file.h"
-#include "os/fresh_memory.h"
 #include "store/pace.h"
 #include "store/source.h"
+#include "vm/mapping.h"
 
 namespace understudy::store {
 
@@ -44,7 +44,7 @@ class Scratch {
   std::span<std::byte> get(const os::File& file);
 
  private:
-  std::optional<os::AnonymousMapping> memory_;
+  std::optional<vm::Mapping> memory_;
 };
 
 /// A block as it goes to the file.

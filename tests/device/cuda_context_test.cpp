@@ -9,7 +9,7 @@
 
 #include "fakes/cuda/use_fake_cuda.h"
 #include "fakes/expect_error.h"
-#include "os/fresh_memory.h"
+#include "vm/mapping.h"
 
 namespace understudy::device {
 namespace {
@@ -97,7 +97,7 @@ TEST(CudaContext, IsNotStartedByThoseWhoOnlyLook) {
 TEST(PinnedRange, PinsInItsContextForAll) {
   const UseFakeCuda fake;
   const CurrentDevice current(fake, 0);
-  const os::AnonymousMapping memory(kNbytes);
+  const auto memory = vm::Mapping::anonymous(kNbytes);
   {
     const CurrentDevice other(fake, 1);
     const PinnedRange range(CudaContext::open(), memory.data(), kNbytes);
@@ -115,7 +115,7 @@ TEST(PinnedRange, PinsInItsContextForAll) {
 
 TEST(PinnedRange, EndsOnAnyThread) {
   const UseFakeCuda fake;
-  const os::AnonymousMapping memory(kNbytes);
+  const auto memory = vm::Mapping::anonymous(kNbytes);
   auto range = std::make_unique<PinnedRange>(CudaContext::open(), memory.data(), kNbytes);
   std::thread([&] { range.reset(); }).join();
   EXPECT_EQ(fake->registered, 0);
@@ -124,7 +124,7 @@ TEST(PinnedRange, EndsOnAnyThread) {
 
 TEST(PinnedRange, FailureNamesBytesAndCause) {
   const UseFakeCuda fake;
-  const os::AnonymousMapping memory(kNbytes);
+  const auto memory = vm::Mapping::anonymous(kNbytes);
   fake->register_result = kCudaOutOfMemory;
   expect_error(ErrorCode::no_space,
                "cannot pin 8192 bytes of memory for CUDA device 0, Fake GPU A: "
@@ -141,7 +141,7 @@ TEST(PinnedRange, FailureNamesBytesAndCause) {
 
 TEST(PinnedRange, EndsQuietlyAfterTheDriver) {
   const UseFakeCuda fake;
-  const os::AnonymousMapping memory(kNbytes);
+  const auto memory = vm::Mapping::anonymous(kNbytes);
   auto range = std::make_unique<PinnedRange>(CudaContext::open(), memory.data(), kNbytes);
   fake->has_ended = true;
   range.reset();  // CUDA_ERROR_DEINITIALIZED to every call
@@ -159,7 +159,7 @@ TEST(PinnedRange, EndsQuietlyAfterTheDriver) {
 
 TEST(PinnedRange, IsInertInAForkedChild) {
   const UseFakeCuda fake;
-  const os::AnonymousMapping memory(kNbytes);
+  const auto memory = vm::Mapping::anonymous(kNbytes);
   auto range = std::make_unique<PinnedRange>(CudaContext::open(), memory.data(), kNbytes);
   const auto child = fork();
   if (child == 0) {

@@ -16,7 +16,7 @@
 #include "fakes/cuda/use_fake_cuda.h"
 #include "fakes/expect_error.h"
 #include "fakes/faulty_calls.h"
-#include "os/system.h"
+#include "vm/mapping.h"
 
 namespace understudy::memory {
 namespace {
@@ -234,10 +234,10 @@ TEST(ImagePoolTest, ForkedChildrenDoNotHaveTheImage) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST(PrivateMappingTest, WritesStayPrivate) {
+TEST(ImageCopyOnWrite, WritesStayPrivate) {
   Image image(kMiB, nullptr, "pageable");
   std::memset(image.data(), 3, kMiB);
-  os::PrivateMapping mapping(image.fd(), kMiB, "test");
+  const auto mapping = vm::Mapping::copy_on_write(image.fd(), kMiB, "test");
   EXPECT_EQ(std::to_integer<int>(mapping.data()[100]), 3);
   mapping.data()[100] = std::byte{9};
   EXPECT_EQ(std::to_integer<int>(image.data()[100]), 3);

@@ -39,15 +39,8 @@ TEST(Probe, DirectIoInAFolderThatTakesNoFiles) {
   EXPECT_THAT(found.detail, HasSubstr("/proc"));
 }
 
-TEST(Probe, SharedMemoryIsTheGroundOfImages) {
-  const auto found = probe_shared_memory();
-  EXPECT_TRUE(found.is_available) << found.detail;
-  EXPECT_THAT(found.detail, HasSubstr("/dev/shm"));
-}
-
 TEST(Probe, AllSayWhatTheyFound) {
-  for (const auto& found :
-       {probe_huge_pages(), probe_userfaultfd(), probe_io_uring(), probe_cores(), probe_memory()}) {
+  for (const auto& found : {probe_io_uring(), probe_cores(), probe_memory()}) {
     EXPECT_NE(found.detail, "");
   }
 }
@@ -55,10 +48,8 @@ TEST(Probe, AllSayWhatTheyFound) {
 TEST(Probe, NothingStaysOpen) {
   const fakes::TemporaryFolder folder;
   const auto before = open_descriptors();
-  probe_userfaultfd();
   probe_io_uring();
   probe_direct_io(folder.path());
-  probe_shared_memory();
   EXPECT_EQ(open_descriptors(), before);
 }
 

@@ -11,9 +11,9 @@
 
 #include "fakes/expect_error.h"
 #include "fakes/planted_protection.h"
-#include "os/mappings.h"
 #include "stage/meanwhile.h"
 #include "stage/overlapping.h"
+#include "vm/memory_map.h"
 
 namespace understudy {
 namespace {
@@ -221,7 +221,7 @@ TEST(OverlappedMemoryTest, MappingsDoNotGrow) {
     trainer.step(1, 1);
     ticket.wait().close();
     EXPECT_TRUE(ticket.capture().starts_with("overlapped")) << ticket.capture();
-    return os::Mappings::of_this_process().all().size();
+    return vm::MemoryMap::of_this_process().all().size();
   };
   capture();
   const auto before = capture();

@@ -11,6 +11,7 @@ CLEAN = {
     "src/value/walk.h": '#pragma once\n#include "base/error.h"\n#include "understudy/value.h"\n',
     "src/value/walk.cpp": '#include "value/walk.h"\n\n#include <map>\n',
     "src/os/file.cpp": "#include <fcntl.h>\nint f() { return errno; }\n",
+    "src/vm/pages.cpp": "#include <sys/mman.h>\nint f() { return errno; }\n",
     "cli/main.cpp": '#include "main.h"\n#include <CLI/CLI.hpp>\n#include "understudy/error.h"\n',
     "cli/main.h": "#pragma once\n",
     "tests/value/walk_test.cpp": '#include "value/walk.h"\n',
@@ -22,7 +23,9 @@ PLANTED = [
     ("src/store/x.h", '#pragma once\n#include "value/walk.h"\n', "store may not include value"),
     ("src/ranks/x.h", '#pragma once\n#include "os/file.h"\n', "room ranks may not include os"),
     ("src/store/x.h", '#pragma once\n#include "ranks/y.h"\n', "store may not include ranks"),
-    ("src/ranks/x.cpp", "#include <sys/socket.h>\n", "only room os talks to the system"),
+    ("src/ranks/x.cpp", "#include <sys/socket.h>\n", "only rooms os and vm talk to the system"),
+    ("src/os/x.cpp", '#include "vm/pages.h"\n', "room os may not include vm"),
+    ("src/vm/x.cpp", '#include "memory/region.h"\n', "room vm may not include memory"),
     ("src/attic/x.h", '#pragma once\n#include "base/error.h"\n', "no room is called attic"),
     ("cli/x.cpp", '#include "value/walk.h"\n', "only understudy/*.h is public"),
     ("python/src/x.cpp", '#include "base/error.h"\n', "only understudy/*.h is public"),
@@ -33,9 +36,9 @@ PLANTED = [
     ("python/src/walk/x.cpp", '#include "a.h"\n', "name it with its room"),
     ("examples/x.cpp", '#include "base/error.h"\n', "only understudy/*.h is public"),
     ("include/understudy/version.h", '#pragma once\n#include "base/error.h"\n', "is private"),
-    ("src/value/x.cpp", "#include <cerrno>\n", "only room os talks to the system"),
-    ("src/value/x.cpp", "#include <sys/mman.h>\n", "only room os talks to the system"),
-    ("src/value/x.cpp", "int f() { return errno; }\n", "errno exists in room os only"),
+    ("src/value/x.cpp", "#include <cerrno>\n", "only rooms os and vm talk to the system"),
+    ("src/value/x.cpp", "#include <sys/mman.h>\n", "only rooms os and vm talk to the system"),
+    ("src/value/x.cpp", "int f() { return errno; }\n", "errno exists in rooms os and vm only"),
     ("src/value/x.cpp", "#include <nlohmann/json.hpp>\n", "may not use nlohmann"),
     ("src/value/x.cpp", "#include <boost/any.hpp>\n", "no library we know"),
     ("src/value/x.cpp", '#include "walk.h"\n', "name it with its room"),
@@ -67,7 +70,7 @@ def test_this_tree_keeps_to_the_order(run_tool):
 
 def test_a_clean_tree_passes(run_tool, clean_tree):
     result = run_tool("check_rooms.py", clean_tree)
-    assert (result.returncode, result.stdout) == (0, "check_rooms: 9 files, 0 problems\n")
+    assert (result.returncode, result.stdout) == (0, "check_rooms: 10 files, 0 problems\n")
 
 
 @pytest.mark.parametrize(("name", "text", "message"), PLANTED)

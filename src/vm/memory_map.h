@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-namespace understudy::os {
+namespace understudy::vm {
 
-struct Mapping {
+struct MappedRange {
   enum class Kind {
     anonymous,  ///< private, writable, without a file: malloc's and mmap's
     shared,     ///< shared with others, or with itself elsewhere
@@ -22,20 +22,20 @@ struct Mapping {
 };
 
 /// A look at all mappings, at one time. They change when the program wants.
-class Mappings {
+class MemoryMap {
  public:
   /// Throws Error(io) when the kernel does not tell.
-  static Mappings of_this_process();
+  static MemoryMap of_this_process();
   /// Of a text like /proc/self/maps.
-  static Mappings of_text(const std::string& text);
+  static MemoryMap of_text(const std::string& text);
 
   /// The mappings that hold [begin, end), one after another; none when a part
   /// of it is not mapped.
-  std::span<const Mapping> covering(std::uintptr_t begin, std::uintptr_t end) const noexcept;
-  const std::vector<Mapping>& all() const noexcept { return all_; }
+  std::span<const MappedRange> covering(std::uintptr_t begin, std::uintptr_t end) const noexcept;
+  const std::vector<MappedRange>& all() const noexcept { return all_; }
 
  private:
-  std::vector<Mapping> all_;  // ascending
+  std::vector<MappedRange> all_;  // ascending
 };
 
-}  // namespace understudy::os
+}  // namespace understudy::vm

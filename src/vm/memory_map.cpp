@@ -1,4 +1,4 @@
-#include "os/mappings.h"
+#include "vm/memory_map.h"
 
 #include <fcntl.h>
 
@@ -11,7 +11,7 @@
 #include "os/calls.h"
 #include "os/failure.h"
 
-namespace understudy::os {
+namespace understudy::vm {
 namespace {
 
 constexpr const char* kMaps = "/proc/self/maps";
@@ -24,8 +24,9 @@ std::string_view next_field(std::string_view& line) {
   return field;
 }
 
-Mapping::Kind kind_of(std::string_view permissions, std::string_view inode, std::string_view name) {
-  using Kind = Mapping::Kind;
+MappedRange::Kind kind_of(std::string_view permissions, std::string_view inode,
+                          std::string_view name) {
+  using Kind = MappedRange::Kind;
   if (permissions.size() < 4) return Kind::special;
   if (permissions[3] == 's') return Kind::shared;
   if (inode != "0") return Kind::file;
@@ -36,7 +37,7 @@ Mapping::Kind kind_of(std::string_view permissions, std::string_view inode, std:
 }
 
 // begin-end permissions offset device inode [name]
-bool parse(std::string_view line, Mapping& out) {
+bool parse(std::string_view line, MappedRange& out) {
   const auto range = next_field(line);
   const auto permissions = next_field(line);
   next_field(line), next_field(line);
@@ -56,40 +57,41 @@ bool parse(std::string_view line, Mapping& out) {
 
 }  // namespace
 
-Mappings Mappings::of_text(const std::string& text) {
-  Mappings found;
+MemoryMap MemoryMap::of_text(const std::string& text) {
+  MemoryMap found;
   for (std::string_view rest = text; !rest.empty();) {
     const auto line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
-    Mapping mapping;
+    MappedRange mapping;
     if (parse(line, mapping)) found.all_.push_back(mapping);
   }
   return found;
 }
 
-Mappings Mappings::of_this_process() {
-  const int fd = calls().open(kMaps, O_RDONLY | O_CLOEXEC, 0);
-  if (fd < 0) fail_call("open", kMaps, errno);
+MemoryMap MemoryMap::of_this_process() {
+  const int fd = os::calls().open(kMaps, O_RDONLY | O_CLOEXEC, 0);
+  if (fd < 0) os::fail_call("open", kMaps, errno);
   std::string text;
   std::array<char, std::size_t{64} << 10> piece;
   for (;;) {
-    const auto n = uninterrupted([&] { return calls().read(fd, piece.data(), piece.size()); });
+    const auto n =
+        os::uninterrupted([&] { return os::calls().read(fd, piece.data(), piece.size()); });
     if (n < 0) {
       const int cause = errno;
-      calls().close(fd);
-      fail_call("read", kMaps, cause);
+      os::calls().close(fd);
+      os::fail_call("read", kMaps, cause);
     }
     if (n == 0) break;
     text.append(piece.data(), static_cast<std::size_t>(n));
   }
-  calls().close(fd);
+  os::calls().close(fd);
   return of_text(text);
 }
 
-std::span<const Mapping> Mappings::covering(std::uintptr_t begin,
-                                            std::uintptr_t end) const noexcept {
+std::span<const MappedRange> MemoryMap::covering(std::uintptr_t begin,
+                                                 std::uintptr_t end) const noexcept {
   auto first = std::upper_bound(all_.begin(), all_.end(), begin,
-                                [](std::uintptr_t at, const Mapping& m) { return at < m.end; });
+                                [](std::uintptr_t at, const MappedRange& m) { return at < m.end; });
   auto last = first;
   for (auto at = begin; at < end; at = last->end, ++last) {
     if (last == all_.end() || last->begin > at) return {};
@@ -97,4 +99,4 @@ std::span<const Mapping> Mappings::covering(std::uintptr_t begin,
   return {first, last};
 }
 
-}  // namespace understudy::os
+}  // namespace understudy::vm

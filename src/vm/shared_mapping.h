@@ -1,16 +1,15 @@
-// Fresh memory: mappings whose pages are made by whoever says when.
+// Shared memory, whose pages are made when somebody says so.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
-namespace understudy::os {
+#include "vm/mapping.h"
 
-/// What one huge page holds where small ones have 4 KiB. Mappings of at least
-/// this size begin at a multiple of it.
-inline constexpr std::uint64_t kHugePageNbytes = std::uint64_t{2} << 20;
+namespace understudy::vm {
 
 /// What forked children have of a mapping.
 enum class Children { nothing, the_same };
@@ -34,8 +33,8 @@ class SharedMapping {
   /// SIGBUS of whoever writes later.
   void touch(std::uint64_t begin, std::uint64_t nbytes);
 
-  std::byte* data() const noexcept { return data_; }
-  std::uint64_t nbytes() const noexcept { return nbytes_; }
+  std::byte* data() const noexcept { return mapping_->data(); }
+  std::uint64_t nbytes() const noexcept { return mapping_->nbytes(); }
   int fd() const noexcept { return fd_; }
   /// "huge pages", "small pages (why)" or both; "no pages" while none were made.
   std::string describe_pages() const;
@@ -43,32 +42,10 @@ class SharedMapping {
  private:
   void touch_small(std::uint64_t begin, std::uint64_t nbytes);
 
-  std::byte* data_ = nullptr;
-  std::uint64_t nbytes_ = 0;
   int fd_ = -1;
+  std::optional<Mapping> mapping_;
   std::atomic<bool> has_huge_{false}, has_small_{false};
   std::atomic<int> refusal_{0};  // errno of the first huge page that was refused
 };
 
-/// Private memory, zeroed when it is first touched.
-class AnonymousMapping {
- public:
-  /// As SharedMapping. What is smaller than a huge page is not asked about: it
-  /// would take longer than making it.
-  explicit AnonymousMapping(std::uint64_t nbytes);
-  ~AnonymousMapping();
-  AnonymousMapping(const AnonymousMapping&) = delete;
-  AnonymousMapping& operator=(const AnonymousMapping&) = delete;
-
-  /// As SharedMapping::touch.
-  void touch(std::uint64_t begin, std::uint64_t nbytes);
-
-  std::byte* data() const noexcept { return data_; }
-  std::uint64_t nbytes() const noexcept { return nbytes_; }
-
- private:
-  std::byte* data_ = nullptr;
-  std::uint64_t nbytes_ = 0;
-};
-
-}  // namespace understudy::os
+}  // namespace understudy::vm

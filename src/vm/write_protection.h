@@ -11,7 +11,7 @@
 
 #include "os/event.h"
 
-namespace understudy::os {
+namespace understudy::vm {
 
 /// A descriptor of userfaultfd, not yet greeted; or none, and why.
 struct OpenedUserfault {
@@ -67,7 +67,8 @@ class WriteProtection {
   /// The addresses of writes that wait, at most as many as fit. Waits for one, or
   /// for `interrupt` (which is left set). A negative count: the descriptor is no
   /// longer ours.
-  int wait_for_writes(std::array<std::uintptr_t, 16>& addresses, const Event& interrupt) noexcept;
+  int wait_for_writes(std::array<std::uintptr_t, 16>& addresses,
+                      const os::Event& interrupt) noexcept;
   /// Writes wait that nobody has taken yet.
   bool has_waiting_writes() const noexcept;
 
@@ -98,10 +99,4 @@ CopyResult copy_fault_proof(std::byte* to, const std::byte* from, std::size_t nb
 /// Tries it. Empty, or why this process may not.
 std::string why_no_copy();
 
-/// Makes huge pages of the blocks of 2 MiB that lie in [begin, end), block by
-/// block; returns how many are. Never for protected pages.
-std::uint64_t collapse_into_huge_pages(std::uintptr_t begin, std::uintptr_t end) noexcept;
-
-std::uint64_t page_nbytes() noexcept;
-
-}  // namespace understudy::os
+}  // namespace understudy::vm

@@ -1,4 +1,4 @@
-#include "os/write_protection.h"
+#include "vm/write_protection.h"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -13,7 +13,7 @@
 #include "os/calls.h"
 #include "os/event.h"
 
-namespace understudy::os {
+namespace understudy::vm {
 namespace {
 
 using Answer = WriteProtection::Answer;
@@ -53,7 +53,7 @@ TEST_F(WriteProtectionTest, AWriterWaitsUntilItIsLifted) {
     data_[5 * kPage + 7] = std::byte{2};
     has_written = true;
   });
-  Event interrupt;
+  os::Event interrupt;
   std::array<std::uintptr_t, 16> addresses{};
   ASSERT_EQ(protection_->wait_for_writes(addresses, interrupt), 1);
   EXPECT_EQ(addresses[0] / kPage, at_ / kPage + 5);
@@ -68,7 +68,7 @@ TEST_F(WriteProtectionTest, AWriterWaitsUntilItIsLifted) {
 }
 
 TEST_F(WriteProtectionTest, WaitingIsInterrupted) {
-  Event interrupt;
+  os::Event interrupt;
   interrupt.set();
   std::array<std::uintptr_t, 16> addresses{};
   EXPECT_EQ(protection_->wait_for_writes(addresses, interrupt), 0);
@@ -132,15 +132,15 @@ TEST(CopyFaultProof, StopsWhereMemoryEnds) {
 }
 
 TEST(WriteProtectionErrors, AKernelThatCannotIsNamed) {
-  auto calls = system_calls();
+  auto calls = os::system_calls();
   calls.ioctl = [](int, unsigned long, void*) {
     errno = EINVAL;
     return -1;
   };
   calls.userfaultfd = [](int) { return ::dup(1); };
-  const ReplaceCalls replaced(calls);
+  const os::ReplaceCalls replaced(calls);
   fakes::expect_error(ErrorCode::unsupported, "Linux 6.4", [] { WriteProtection protection; });
 }
 
 }  // namespace
-}  // namespace understudy::os
+}  // namespace understudy::vm

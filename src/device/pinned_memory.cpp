@@ -1,17 +1,15 @@
-#include "os/pinned.h"
-
-#include <dlfcn.h>
+#include "device/pinned_memory.h"
 
 #include <cstdint>
 
-namespace understudy::os {
+#include "os/library.h"
+
+namespace understudy::device {
 
 PinnedMemory::PinnedMemory() {
   // A driver that nobody has loaded has pinned nothing.
-  void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-  if (driver == nullptr) return;
-  get_attribute_ = reinterpret_cast<GetAttribute>(dlsym(driver, "cuPointerGetAttribute"));
-  dlclose(driver);  // the program's own reference keeps it
+  const auto driver = os::Library::loaded("libcuda.so.1");
+  get_attribute_ = reinterpret_cast<GetAttribute>(driver.find("cuPointerGetAttribute"));
 }
 
 bool PinnedMemory::holds(const void* address) const noexcept {
@@ -22,4 +20,4 @@ bool PinnedMemory::holds(const void* address) const noexcept {
   return get_attribute_(&type, kMemoryType, reinterpret_cast<std::uintptr_t>(address)) == 0;
 }
 
-}  // namespace understudy::os
+}  // namespace understudy::device

@@ -1,4 +1,4 @@
-#include "os/write_protection.h"
+#include "vm/write_protection.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -12,22 +12,24 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include "base/error.h"
 #include "os/calls.h"
 #include "os/failure.h"
-#include "os/mappings.h"
+#include "os/small_files.h"
+#include "vm/memory_map.h"
+#include "vm/pages.h"
 
-namespace understudy::os {
+namespace understudy::vm {
 namespace {
+
+using os::calls;
 
 // What headers before Linux 6.7 do not have.
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 constexpr std::uint64_t kWriteProtectUnpopulated = std::uint64_t{1} << 13;  // Linux 6.4
-constexpr int kCollapse = 25;                                               // MADV_COLLAPSE, 6.1
 
 // PAGEMAP_SCAN, Linux 6.7.
 struct ScannedRegion {
@@ -40,21 +42,7 @@ struct PagemapScan {
 constexpr unsigned long kPagemapScan = _IOWR('f', 16, PagemapScan);
 constexpr std::uint64_t kIsWritten = 1 << 1, kIsPresent = 1 << 3, kIsSwapped = 1 << 4;
 
-constexpr std::uint64_t kHugePageNbytes = std::uint64_t{2} << 20;
-
-std::string sysctl_line() {
-  std::ifstream file("/proc/sys/vm/unprivileged_userfaultfd");
-  std::string line;
-  std::getline(file, line);
-  return line.empty() ? "missing" : line;
-}
-
 }  // namespace
-
-std::uint64_t page_nbytes() noexcept {
-  static const auto nbytes = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-  return nbytes;
-}
 
 OpenedUserfault open_userfault() {
   // The device asks for its own permissions only, the call for a capability or
@@ -73,7 +61,7 @@ OpenedUserfault open_userfault() {
     return {-1,
             fmt::format("kernel faults are not permitted (vm.unprivileged_userfaultfd is {}, and "
                         "/dev/userfaultfd is not open to this user)",
-                        sysctl_line()),
+                        os::line_in("/proc/sys/vm/unprivileged_userfaultfd").value_or("missing")),
             "sudo sysctl vm.unprivileged_userfaultfd=1"};
   }
   return {-1, fmt::format("the system call failed: {}", std::strerror(errno)), {}};
@@ -114,7 +102,7 @@ WriteProtection::WriteProtection() {
   if (pagemap_ < 0) {
     const int cause = errno;
     calls().close(fd_);
-    fail_call("open", "/proc/self/pagemap", cause);
+    os::fail_call("open", "/proc/self/pagemap", cause);
   }
 }
 
@@ -122,9 +110,9 @@ WriteProtection::~WriteProtection() {
   // Parts of what was added may be gone, and others lie at their addresses: only
   // mappings that could be ours are taken out, one by one.
   try {
-    const auto mappings = Mappings::of_this_process();
+    const auto mappings = MemoryMap::of_this_process();
     for (const auto& mapping : mappings.all()) {
-      if (mapping.kind != Mapping::Kind::anonymous) continue;
+      if (mapping.kind != MappedRange::Kind::anonymous) continue;
       const bool is_ours = std::any_of(added_.begin(), added_.end(), [&](const Range& r) {
         return mapping.begin < r.end && r.begin < mapping.end;
       });
@@ -216,7 +204,7 @@ std::string WriteProtection::why_not() const {
 }
 
 int WriteProtection::wait_for_writes(std::array<std::uintptr_t, 16>& addresses,
-                                     const Event& interrupt) noexcept {
+                                     const os::Event& interrupt) noexcept {
   std::array<uffd_msg, 16> messages;
   for (;;) {
     std::array<pollfd, 2> entries{pollfd{fd_, POLLIN, 0}, pollfd{interrupt.fd(), POLLIN, 0}};
@@ -266,14 +254,4 @@ std::string why_no_copy() {
   return fmt::format("this process may not copy by process_vm_writev: {}", std::strerror(errno));
 }
 
-std::uint64_t collapse_into_huge_pages(std::uintptr_t begin, std::uintptr_t end) noexcept {
-  std::uint64_t huge = 0;
-  // One call over everything would stop at the first block that is refused.
-  const auto first = (begin + kHugePageNbytes - 1) / kHugePageNbytes * kHugePageNbytes;
-  for (auto at = first; at + kHugePageNbytes <= end; at += kHugePageNbytes) {
-    huge += calls().madvise(reinterpret_cast<void*>(at), kHugePageNbytes, kCollapse) == 0;
-  }
-  return huge;
-}
-
-}  // namespace understudy::os
+}  // namespace understudy::vm

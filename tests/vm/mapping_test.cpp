@@ -1,4 +1,4 @@
-#include "os/fresh_memory.h"
+#include "vm/mapping.h"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -13,8 +13,10 @@
 
 #include "fakes/expect_error.h"
 #include "fakes/faulty_calls.h"
+#include "vm/pages.h"
+#include "vm/shared_mapping.h"
 
-namespace understudy::os {
+namespace understudy::vm {
 namespace {
 
 using fakes::expect_error;
@@ -33,13 +35,19 @@ std::uint64_t resident(const std::byte* data, std::uint64_t nbytes) {
          page;
 }
 
-template <class Mapping>
+struct Shared {
+  static auto make(std::uint64_t nbytes) { return SharedMapping(nbytes); }
+};
+struct Anonymous {
+  static auto make(std::uint64_t nbytes) { return Mapping::anonymous(nbytes); }
+};
+template <class Kind>
 class FreshMemory : public testing::Test {};
-using Both = testing::Types<SharedMapping, AnonymousMapping>;
+using Both = testing::Types<Shared, Anonymous>;
 TYPED_TEST_SUITE(FreshMemory, Both);
 
 TYPED_TEST(FreshMemory, HasNoPagesUntilItIsTouched) {
-  TypeParam memory(kNbytes);
+  auto memory = TypeParam::make(kNbytes);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.data()) % kHugePageNbytes, 0u);
   EXPECT_EQ(resident(memory.data(), kNbytes), 0u);
   memory.touch(0, kNbytes);
@@ -51,7 +59,7 @@ TYPED_TEST(FreshMemory, HasNoPagesUntilItIsTouched) {
 TYPED_TEST(FreshMemory, OfAnySizeTakesWritesAfterwards) {
   for (const std::uint64_t nbytes : {std::uint64_t{1}, std::uint64_t{4096}, kMiB + 1,
                                      kHugePageNbytes, kHugePageNbytes + 1, kNbytes}) {
-    TypeParam memory(nbytes);
+    auto memory = TypeParam::make(nbytes);
     memory.touch(nbytes / 2, nbytes - nbytes / 2);
     memory.touch(0, nbytes);
     std::memset(memory.data(), 1, nbytes);
@@ -59,7 +67,7 @@ TYPED_TEST(FreshMemory, OfAnySizeTakesWritesAfterwards) {
 }
 
 TYPED_TEST(FreshMemory, TouchingChangesNoBytes) {
-  TypeParam memory(kNbytes);
+  auto memory = TypeParam::make(kNbytes);
   for (std::uint64_t i = 0; i < kNbytes; i += 4096) memory.data()[i] = std::byte{9};
   // Others write while several threads touch the same.
   std::vector<std::thread> threads;
@@ -73,11 +81,11 @@ TYPED_TEST(FreshMemory, TouchingChangesNoBytes) {
 }
 
 TYPED_TEST(FreshMemory, MoreThanThereIsIsAnErrorThatSaysHowMuch) {
-  expect_error(ErrorCode::no_space, "are missing", [] { TypeParam(std::uint64_t{1} << 50); });
+  expect_error(ErrorCode::no_space, "are missing", [] { TypeParam::make(std::uint64_t{1} << 50); });
 }
 
 TYPED_TEST(FreshMemory, PagesThatCannotBeMadeAreAnError) {
-  TypeParam memory(kNbytes);
+  auto memory = TypeParam::make(kNbytes);
   const fakes::FaultyCalls faults({.mode = FaultMode::fail, .error = EFAULT, .call = "madvise"});
   expect_error(ErrorCode::no_space, "no space is left", [&] { memory.touch(0, kNbytes); });
   EXPECT_TRUE(faults.was_reached());
@@ -87,7 +95,7 @@ TYPED_TEST(FreshMemory, AddressesThatAreRefusedAreAnError) {
   for (const int nth : {1, 2}) {
     const fakes::FaultyCalls faults(
         {.mode = FaultMode::fail, .nth = nth, .error = ENOMEM, .call = "mmap"});
-    expect_error(ErrorCode::no_space, "cannot map", [] { TypeParam memory(kNbytes); });
+    expect_error(ErrorCode::no_space, "cannot map", [] { auto memory = TypeParam::make(kNbytes); });
     EXPECT_TRUE(faults.was_reached());
   }
 }
@@ -132,16 +140,16 @@ TEST(SharedMapping, WithoutHugePagesTakesSmallOnesAndSaysWhy) {
 TEST(SharedMapping, OnAnOlderKernelItsSpaceIsReserved) {
   SharedMapping memory(kNbytes);
   static bool is_full;
-  Calls table = system_calls();
+  os::Calls table = os::system_calls();
   table.madvise = [](void*, std::size_t, int) {
     errno = EINVAL;
     return -1;
   };
   table.fallocate = [](int fd, int mode, off_t offset, off_t nbytes) {
     errno = ENOSPC;
-    return is_full ? -1 : system_calls().fallocate(fd, mode, offset, nbytes);
+    return is_full ? -1 : os::system_calls().fallocate(fd, mode, offset, nbytes);
   };
-  const ReplaceCalls old(table);
+  const os::ReplaceCalls old(table);
   is_full = true;
   expect_error(ErrorCode::no_space, "No space left", [&] { memory.touch(0, kNbytes); });
   is_full = false;
@@ -153,4 +161,4 @@ TEST(SharedMapping, OnAnOlderKernelItsSpaceIsReserved) {
 }
 
 }  // namespace
-}  // namespace understudy::os
+}  // namespace understudy::vm

@@ -1,7 +1,7 @@
 // Host memory that devices may write.
 #pragma once
 
-namespace understudy::os {
+namespace understudy::device {
 
 /// A look at what the CUDA driver has pinned, where the program has loaded it. A
 /// device writes such memory past the page tables, so that no protection holds it.
@@ -17,4 +17,4 @@ class PinnedMemory {
   GetAttribute get_attribute_ = nullptr;
 };
 
-}  // namespace understudy::os
+}  // namespace understudy::device

@@ -1,26 +1,17 @@
-#include "os/fresh_pages.h"
+#include "vm/prefault.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 
-namespace understudy::os {
-namespace {
+#include "base/checked.h"
+#include "vm/pages.h"
 
-constexpr std::uintptr_t kHugeNbytes = std::uintptr_t{2} << 20;
+namespace understudy::vm {
+namespace {
 
 // One slow page may be a thread that had to wait for its core.
 constexpr int kMaxSlow = 4;
-
-// Only a hint; it changes no bytes.
-void populate(std::byte* data, std::uint64_t nbytes) noexcept {
-  constexpr int kPopulateWrite = 23;  // of madvise(2), Linux 5.14, which older headers lack
-  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(data) / page * page;
-  const auto end = reinterpret_cast<std::uintptr_t>(data) + nbytes;
-  (void)madvise(reinterpret_cast<void*>(begin), end - begin, kPopulateWrite);
-}
 
 std::uintptr_t address(const std::byte* at) noexcept {
   return reinterpret_cast<std::uintptr_t>(at);
@@ -28,10 +19,9 @@ std::uintptr_t address(const std::byte* at) noexcept {
 
 // The huge pages that hold `part` and lie in `whole`.
 std::span<std::byte> huge_around(std::span<std::byte> part, std::span<std::byte> whole) noexcept {
-  const auto up = [](std::uintptr_t at) {
-    return (at + kHugeNbytes - 1) / kHugeNbytes * kHugeNbytes;
-  };
-  const auto down = [](std::uintptr_t at) { return at / kHugeNbytes * kHugeNbytes; };
+  constexpr std::uintptr_t kHuge = kHugePageNbytes;
+  const auto up = [](std::uintptr_t at) { return round_up(at, kHuge); };
+  const auto down = [](std::uintptr_t at) { return at / kHuge * kHuge; };
   const auto begin = std::max(down(address(part.data())), up(address(whole.data())));
   const auto end =
       std::min(up(address(part.data() + part.size())), down(address(whole.data() + whole.size())));
@@ -41,21 +31,24 @@ std::span<std::byte> huge_around(std::span<std::byte> part, std::span<std::byte>
 
 }  // namespace
 
-void FreshPages::make(std::span<std::byte> part, std::span<std::byte> whole) noexcept {
+void Prefault::make(std::span<std::byte> part, std::span<std::byte> whole) noexcept {
   has_any_ = true;
   const auto huge = slow_ < kMaxSlow ? huge_around(part, whole) : std::span<std::byte>();
-  if (huge.empty()) return populate(part.data(), part.size());
-  madvise(huge.data(), huge.size(), MADV_HUGEPAGE);
+  if (huge.empty()) {
+    populate(part.data(), part.size());  // a hint: what it cannot make, a fault will
+    return;
+  }
+  advise(huge.data(), huge.size(), MADV_HUGEPAGE);
   has_huge_ = true;
   const auto began = std::chrono::steady_clock::now();
   populate(part.data(), part.size());
   if (std::chrono::steady_clock::now() - began > limit_) ++slow_;
 }
 
-const char* FreshPages::what() const noexcept {
+const char* Prefault::what() const noexcept {
   if (slow_ >= kMaxSlow) return "new memory in small pages, for huge ones were slow";
   if (has_huge_) return "new memory in huge pages where they fit";
   return has_any_ ? "new memory in small pages" : "";
 }
 
-}  // namespace understudy::os
+}  // namespace understudy::vm
