@@ -12,7 +12,6 @@
 #include "restore/block_reader.h"
 #include "restore/decode.h"
 #include "understudy/loadable.h"
-#include "value/extents.h"
 
 namespace understudy::restore {
 namespace {
@@ -84,32 +83,29 @@ class PrivateCopies {
   std::map<std::shared_ptr<const Storage>, std::shared_ptr<const Storage>> storages_;
 };
 
-// The copies that are plain runs go straight to their tensors; the others
-// (strides, tensors that share memory) by way of private memory.
+// Runs of bytes go straight to their tensors; the others (strides, tensors that share memory)
+// by way of private memory.
 struct Overwrite {
   std::vector<Destination> destinations;
   std::vector<transfer::TensorCopy> others;
 
   Overwrite(const Addresses& file, const std::vector<transfer::TensorCopy>& copies) {
-    std::vector<const Tensor*> targets;
-    for (const auto& c : copies) targets.push_back(&c.to);
-    const auto placements = value::find_extents(targets).placements;
-    std::map<std::uint32_t, int> members;
-    for (const auto& p : placements) ++members[p.extent];
     PrivateCopies own(file);
-    for (std::size_t i = 0; i < copies.size(); ++i) {
-      const auto& [from, to] = copies[i];
-      if (to.numel() == 0) continue;
-      if (!file.contains(from)) {
-        others.push_back(copies[i]);  // made by the comparison
-        continue;
-      }
-      if (members[placements[i].extent] == 1 && from.dtype() == to.dtype() &&
-          from.is_contiguous() && to.is_contiguous()) {
-        destinations.push_back({file.offset(from.data()), to.nbytes(), to.data(), false});
+    const auto add_other = [&](const transfer::TensorCopy& c) {
+      if (c.to.numel() == 0) return;
+      // What does not stand for bytes of the file was made by the comparison.
+      others.push_back(file.contains(c.from) ? transfer::TensorCopy{own.replace(c.from), c.to} : c);
+    };
+    const auto groups = transfer::group_copies(copies);
+    for (const auto* c : groups.runs) {
+      if (c->to.numel() > 0 && file.contains(c->from)) {
+        destinations.push_back({file.offset(c->from.data()), c->to.nbytes(), c->to.data(), false});
       } else {
-        others.push_back({own.replace(from), to});
+        add_other(*c);
       }
+    }
+    for (const auto& group : groups.others) {
+      for (const auto* c : group) add_other(*c);
     }
     for (const auto& d : own.destinations()) destinations.push_back(d);
   }

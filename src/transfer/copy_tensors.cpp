@@ -27,7 +27,7 @@ void copy_whole(const TensorCopy& c) {
 
 }  // namespace
 
-void copy_tensors(const std::vector<TensorCopy>& copies, WorkerPool& workers) {
+CopyGroups group_copies(const std::vector<TensorCopy>& copies) {
   std::vector<const Tensor*> targets;
   for (const auto& c : copies) targets.push_back(&c.to);
   const auto placements = value::find_extents(targets).placements;
@@ -35,19 +35,26 @@ void copy_tensors(const std::vector<TensorCopy>& copies, WorkerPool& workers) {
   for (std::size_t i = 0; i < copies.size(); ++i) {
     by_extent[placements[i].extent].push_back(&copies[i]);
   }
-  std::vector<ByteCopy> runs;
-  std::vector<std::vector<const TensorCopy*>> others;  // in order where they share memory
+  CopyGroups groups;
   for (auto& [extent, members] : by_extent) {
-    const auto& c = *members[0];
-    if (members.size() == 1 && is_run(c)) {
-      runs.push_back({c.from.data(), c.to.data(), c.to.nbytes()});
+    if (members.size() == 1 && is_run(*members[0])) {
+      groups.runs.push_back(members[0]);
     } else {
-      others.push_back(std::move(members));
+      groups.others.push_back(std::move(members));
     }
   }
+  return groups;
+}
+
+void copy_tensors(const std::vector<TensorCopy>& copies, WorkerPool& workers) {
+  const auto groups = group_copies(copies);
+  std::vector<ByteCopy> runs;
+  for (const auto* c : groups.runs) {
+    runs.push_back({c->from.data(), c->to.data(), c->to.nbytes()});
+  }
   copy_runs(runs, workers);
-  workers.run(others.size(), [&](std::uint64_t i, int) {
-    for (const auto* c : others[i]) copy_whole(*c);
+  workers.run(groups.others.size(), [&](std::uint64_t i, int) {
+    for (const auto* c : groups.others[i]) copy_whole(*c);
   });
 }
 
