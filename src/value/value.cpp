@@ -1,7 +1,5 @@
 #include "understudy/value.h"
 
-#include <utility>
-
 #include "base/error.h"
 
 namespace understudy {
@@ -9,27 +7,6 @@ namespace {
 
 [[noreturn]] void fail_type(std::string_view wanted, Value::Type found) {
   fail(ErrorCode::invalid, "a {} was expected where the state has a {}", wanted, to_string(found));
-}
-
-void append_key_text(std::string& out, const Value& key) {
-  switch (key.type()) {
-    case Value::Type::none: out += "None"; break;
-    case Value::Type::boolean: out += key.as_boolean() ? "True" : "False"; break;
-    case Value::Type::integer: out += fmt::to_string(key.as_integer()); break;
-    case Value::Type::floating: out += fmt::to_string(key.as_floating()); break;
-    case Value::Type::text: out += key.as_text(); break;
-    case Value::Type::tuple: {
-      out += '(';
-      bool is_first = true;
-      for (const auto& item : key.items()) {
-        if (!std::exchange(is_first, false)) out += ',';
-        append_key_text(out, item);
-      }
-      out += ')';
-      break;
-    }
-    default: out += fmt::format("<{}>", to_string(key.type()));
-  }
 }
 
 }  // namespace
@@ -160,12 +137,6 @@ std::string_view to_string(Value::Type type) noexcept {
     case Value::Type::opaque: return "opaque";
   }
   return "none";
-}
-
-std::string key_text(const Value& key) {
-  std::string text;
-  append_key_text(text, key);
-  return text;
 }
 
 }  // namespace understudy

@@ -1,6 +1,7 @@
 #include "value/walk.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -24,12 +25,47 @@ void visit_below(const Path& path, const Value& node, int depth, const Visitor& 
     visit_below({&path, nullptr, index++}, child, depth + 1, visit);
 }
 
+void append_key_text(std::string& out, const Value& key) {
+  switch (key.type()) {
+    case Value::Type::none: out += "None"; break;
+    case Value::Type::boolean: out += key.as_boolean() ? "True" : "False"; break;
+    case Value::Type::integer: out += fmt::to_string(key.as_integer()); break;
+    case Value::Type::floating: out += fmt::to_string(key.as_floating()); break;
+    case Value::Type::text: out += key.as_text(); break;
+    case Value::Type::tuple: {
+      out += '(';
+      bool is_first = true;
+      for (const auto& item : key.items()) {
+        if (!std::exchange(is_first, false)) out += ',';
+        append_key_text(out, item);
+      }
+      out += ')';
+      break;
+    }
+    default: out += fmt::format("<{}>", to_string(key.type()));
+  }
+}
+
 template <class T>
 void put(std::string& out, const T& v) {
   out.append(reinterpret_cast<const char*>(&v), sizeof v);
 }
 
 }  // namespace
+}  // namespace understudy::value
+
+namespace understudy {
+
+std::string key_text(const Value& key) {
+  if (key.type() == Value::Type::text) return key.as_text();
+  std::string text;
+  value::append_key_text(text, key);
+  return text;
+}
+
+}  // namespace understudy
+
+namespace understudy::value {
 
 std::uint64_t key_nbytes(const Value& key) noexcept {
   constexpr std::uint64_t kNumber = 24;  // the longest float

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "fakes/expect_error.h"
+#include "fakes/mutations.h"
 #include "format/helpers.h"
 
 namespace understudy::format {

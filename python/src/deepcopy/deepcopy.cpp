@@ -35,7 +35,7 @@ bool is_own_copy(PyTypeObject* type) {
 
 // The same question of types with a rule.
 bool is_own_copy(Rule rule) {
-  return is_scalar(rule) || rule == Rule::range;
+  return is_scalar_rule(rule) || rule == Rule::range;
 }
 
 PyTypeObject* method_type() {

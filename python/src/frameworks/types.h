@@ -42,7 +42,7 @@ enum class Rule {
 Rule rule_of(PyTypeObject* type);
 
 /// None, numbers, text and bytes: immutable, and without anything below them.
-constexpr bool is_scalar(Rule rule) noexcept {
+constexpr bool is_scalar_rule(Rule rule) noexcept {
   return Rule::none <= rule && rule <= Rule::bytes;
 }
 

@@ -24,7 +24,7 @@ std::uint64_t new_number() {
 
 // Immutable, and the same state when they are equal.
 bool is_kept_by_value(Rule rule) {
-  return is_scalar(rule) || rule == Rule::torch_dtype || rule == Rule::torch_device;
+  return is_scalar_rule(rule) || rule == Rule::torch_dtype || rule == Rule::torch_device;
 }
 
 // For what is kept by value, and keys. False is no harm: then they are looked at.
