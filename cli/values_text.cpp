@@ -19,8 +19,10 @@ constexpr std::size_t kLongestText = 60;
 constexpr std::size_t kLongestHex = 16;
 constexpr std::size_t kEverything = SIZE_MAX;
 
-std::string_view type_or_kind(const Value& value) {
-  return value.kind() == Value::Kind::plain ? to_string(value.type()) : to_string(value.kind());
+std::string type_or_kind(const Value& value) {
+  if (value.kind() == Value::Kind::typed) return escape(typed_name(value));
+  return std::string(value.kind() == Value::Kind::plain ? to_string(value.type())
+                                                        : to_string(value.kind()));
 }
 
 bool is_scalar(const Value& v) {
@@ -107,6 +109,8 @@ class Printer {
       line(depth, key, leaf(value));
     } else if (value.type() != Value::Type::dict && std::ranges::all_of(value.items(), is_scalar)) {
       line(depth, key, scalars(value));
+    } else if (value.kind() == Value::Kind::typed && has_scalars_only(value)) {
+      line(depth, key, fields(value));
     } else {
       line(depth, key, container(value));
       attributes(value, depth + 1);
@@ -189,6 +193,22 @@ class Printer {
     return text + extra_note(value);
   }
 
+  static bool has_scalars_only(const Value& value) {
+    return std::ranges::all_of(value.pairs(),
+                               [](const auto& pair) { return is_scalar(pair.second); });
+  }
+
+  /// A typed value on one line: "datetime.date  '2026-01-02'".
+  std::string fields(const Value& value) const {
+    auto text = type_or_kind(value);
+    for (const auto& [key, field] : value.pairs()) {
+      const auto name = key_text(key);
+      text += text.find("  ") == text.npos ? "  " : ", ";
+      text += name == "text" ? bare(field) : fmt::format("{} {}", escape(name), bare(field));
+    }
+    return text;
+  }
+
   std::string container(const Value& value) const {
     const auto n = value.type() == Value::Type::dict ? value.pairs().size() : value.items().size();
     const auto nbytes = tensors_nbytes(value);
@@ -204,7 +224,7 @@ class Printer {
 
   /// What belongs to a container's kind, where it is more than a word.
   void attributes(const Value& value, int depth) {
-    if (!value.extra().is_container()) return;
+    if (!value.extra().is_container() || value.kind() == Value::Kind::typed) return;
     if (!all_) {
       line(depth, "(attributes)", container(value.extra()) + " (--all shows them)");
       return;

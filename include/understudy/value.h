@@ -89,6 +89,8 @@ class Value {
     range,               ///< tuple of three integers
     ellipsis,            ///< none
     long_integer,  ///< bytes: an int too long for decimal digits, two's complement, little-endian
+    typed,  ///< dict of fields; extra: tuple of texts, the type's name out of a closed list, and
+            ///< for a class of the user's its module and its name in it
   };
 
   using Pair = std::pair<Value, Value>;  ///< a key and its value
@@ -185,6 +187,9 @@ std::string_view to_string(Value::Type type) noexcept;
 std::string_view to_string(Value::Kind kind) noexcept;
 /// A dict key as it stands in paths, without quotes: text as it is, others as Python writes them.
 std::string key_text(const Value& key);
+
+/// What a `typed` node was, for people: "datetime.date", "dataclass train.Config". Empty for others.
+std::string typed_name(const Value& value);
 
 /// Deepest nesting of containers that is accepted; deeper is Error(invalid).
 /// State dicts are a dozen deep; the bound keeps every walk within any stack.

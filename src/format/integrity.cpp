@@ -14,6 +14,7 @@
 #include "format/header_writer.h"
 #include "format/layout.h"
 #include "format/text.h"
+#include "format/tree.h"
 
 namespace understudy::format {
 namespace {
@@ -22,7 +23,9 @@ constexpr std::string_view kOpening = "{\"__metadata__\":{\"understudy.digest\":
 constexpr std::size_t kDigestNbytes = 32;
 constexpr std::size_t kDigestOffset = kPrefixNbytes + kOpening.size();
 constexpr int kMajor = 1;
+// The version without the forms that came after it, and with them.
 constexpr std::string_view kVersion = "1.0";
+constexpr std::string_view kVersionOfNewForms = "1.1";
 
 bool is_hex(std::string_view text) noexcept {
   return std::all_of(text.begin(), text.end(), [](char c) { return hex_digit_value(c) >= 0; });
@@ -155,7 +158,7 @@ std::vector<std::byte> write_sealed_header(
   out += kOpening;
   out.append(kDigestNbytes, '0');
   out += '"';
-  append_metadata_pair(out, kVersionKey, kVersion);
+  append_metadata_pair(out, kVersionKey, has_new_forms(tree) ? kVersionOfNewForms : kVersion);
   for (const auto& [key, value] : metadata) append_metadata_pair(out, key, value);
   std::string digits;
   digits.reserve(checksums.size() * 16);

@@ -76,6 +76,10 @@ std::string encode_tree(const Value& state, const TreeLeaves& leaves,
 void exchange_scalars(std::string& tree, std::vector<Span>& scalars,
                       std::span<const std::pair<std::size_t, Value>> others);
 
+/// Whether an encoded tree has forms that came after version 1.0 of the format: tensors over a run
+/// of memory, and the kinds `long_integer` and `typed`.
+bool has_new_forms(std::string_view tree) noexcept;
+
 /// Fills in the dtype, shape and strides that `is_entry` leaves out, and checks
 /// that the view lies within its entry, and within its run of memory if it has one.
 /// Throws Error(corrupt) when it does not,

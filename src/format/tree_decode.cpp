@@ -175,6 +175,8 @@ class Decoder {
     const auto kind = kind_from_name(name);
     if (!kind) errors_.refuse_form(format_text("unknown kind {}", in_quotes(name)));
     frame.kind = *kind;
+    // It is one value: no selection goes into it.
+    if (*kind == Kind::typed && frame.mode == Mode::look) frame.mode = Mode::whole;
   }
 
   // A text within a leaf.
@@ -329,6 +331,7 @@ class Decoder {
   void add_to_kind(TreeFrame& kind, TreeResult r) const {
     if (kind.count == 2) {
       kind.extra = std::move(r.value);
+      if (kind.kind == Kind::typed) check_typed(kind.extra);
     } else if (kind.count == 3) {
       kind.node = std::move(r.value);
       kind.node_type = r.type;
@@ -336,6 +339,26 @@ class Decoder {
     } else {
       errors_.refuse(format_text("type {}", to_string(r.type)));
     }
+  }
+
+  // A name that is not on the list may be one of a later version.
+  void check_typed(const Value& extra) const {
+    const auto problem = typed_problem(extra);
+    if (problem.empty()) return;
+    fail(ErrorCode::unsupported, "{}: the tree has {}, at '{}'", errors_.file, problem, place());
+  }
+
+  // The path of the node that is being read.
+  std::string place() const {
+    std::string text;
+    for (std::size_t i = 0; i + 1 < stack_.size(); ++i) {
+      const auto& frame = stack_[i];
+      const bool is_list = frame.tag == Tag::list || frame.tag == Tag::tuple;
+      if (frame.tag != Tag::dict && !is_list) continue;
+      if (!text.empty()) text += '.';
+      text += is_list ? fmt::to_string(frame.items.size()) : value::key_text(frame.key);
+    }
+    return text;
   }
 
   std::span<const Entry> entries_;

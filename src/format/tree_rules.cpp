@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/text.h"
+#include "value/typed.h"
 
 namespace understudy::format {
 namespace {
@@ -43,6 +45,7 @@ constexpr Rule kRules[] = {
     {Kind::range, Type::tuple, Extra::none},
     {Kind::ellipsis, Type::none, Extra::none},
     {Kind::long_integer, Type::bytes, Extra::none},
+    {Kind::typed, Type::dict, Extra::texts},
 };
 
 bool is_plain(const Value& value, Type type) noexcept {
@@ -91,6 +94,9 @@ bool content_fits(Kind kind, const Value& extra, const Value& node) {
     case Kind::torch_size: return all_integers(node.items());
     case Kind::slice: return node.items().size() == 3;
     case Kind::range: return node.items().size() == 3 && all_integers(node.items());
+    case Kind::typed:
+      return std::ranges::all_of(node.pairs(),
+                                 [](const auto& pair) { return is_plain(pair.first, Type::text); });
     default: return true;
   }
 }
@@ -116,11 +122,27 @@ std::string kind_problem(Kind kind, const Value& extra, Type type, const Value* 
   if (!extra_fits(rule->extra, extra)) {
     return format_text("the kind {} has an extra value of the wrong form", to_string(kind));
   }
+  if (kind == Kind::typed) {
+    const auto problem = typed_problem(extra);
+    if (!problem.empty()) return problem;
+  }
   if (node != nullptr && node->type() == type && !content_fits(kind, extra, *node)) {
     return format_text("the kind {} lies over a {} that it cannot be", to_string(kind),
                        to_string(type));
   }
   return "";
+}
+
+std::string typed_problem(const Value& extra) {
+  if (!extra_fits(Extra::texts, extra) || extra.items().empty()) {
+    return "a typed value does not say what it is";
+  }
+  const auto& name = extra.items()[0].as_text();
+  const auto* rule = value::find_typed(name);
+  if (rule == nullptr) return format_text("a value of type {}, which is unknown", in_quotes(name));
+  if (extra.items().size() == (rule->is_class ? 3 : 1)) return "";
+  return format_text("a value of type {} {} a class", in_quotes(name),
+                     rule->is_class ? "does not name" : "names");
 }
 
 bool is_hashable(const Value& value, bool in_set) noexcept {
@@ -137,7 +159,13 @@ bool is_hashable(const Value& value, bool in_set) noexcept {
     case Type::tuple:
       return std::ranges::all_of(value.items(),
                                  [&](const Value& v) { return is_hashable(v, in_set); });
-    case Type::dict: return false;
+    case Type::dict: {
+      const auto* rule = value::typed_rule(value);
+      return rule != nullptr && rule->is_hashable &&
+             std::ranges::all_of(value.pairs(), [&](const auto& pair) {
+               return is_hashable(pair.second, in_set);
+             });
+    }
     case Type::tensor:
     case Type::opaque: return in_set;
   }

@@ -30,6 +30,10 @@ std::optional<Value::Kind> kind_from_name(std::string_view name) noexcept;
 /// nothing is. `node` is null where the node's content is not at hand.
 std::string kind_problem(Value::Kind kind, const Value& extra, Value::Type type, const Value* node);
 
+/// Says what is wrong with the extra of a typed node: a name that is not on the list
+/// (value/typed.h), or a class where none belongs. Empty when nothing is.
+std::string typed_problem(const Value& extra);
+
 /// All paths of a tree together have at most so many bytes: whoever names every
 /// node then knows what that takes. A tree's text is less than 25 MB, and a hundred
 /// times that is more than any state has whose names are its own.

@@ -25,8 +25,17 @@ std::string shown(std::string_view text) {
   return fmt::format("'{}...' ({} bytes)", escape(beginning), text.size());
 }
 
-std::string_view type_or_kind(const Value& value) {
-  return value.kind() == Value::Kind::plain ? to_string(value.type()) : to_string(value.kind());
+std::string type_or_kind(const Value& value) {
+  if (value.kind() == Value::Kind::typed) return escape(typed_name(value));
+  return std::string(value.kind() == Value::Kind::plain ? to_string(value.type())
+                                                        : to_string(value.kind()));
+}
+
+// A typed value whose text tells it whole: a date, a UUID.
+const std::string* only_text(const Value& value) {
+  if (value.kind() != Value::Kind::typed || value.type() != Value::Type::dict) return nullptr;
+  const auto* text = value.pairs().size() == 1 ? value.find("text") : nullptr;
+  return text != nullptr && text->type() == Value::Type::text ? &text->as_text() : nullptr;
 }
 
 }  // namespace
@@ -51,6 +60,9 @@ std::string brief(const Value& value) {
     case Value::Type::tuple:
       return fmt::format("{} of {}", type_or_kind(value), value.items().size());
     case Value::Type::dict:
+      if (const auto* text = only_text(value)) {
+        return fmt::format("{} {}", type_or_kind(value), shown(*text));
+      }
       return fmt::format("{} of {}", type_or_kind(value), value.pairs().size());
     case Value::Type::tensor:
       return fmt::format("{} tensor of shape {}", name(value.as_tensor().dtype()),

@@ -82,6 +82,9 @@ std::string token(const Value& v) {
     case Value::Type::bytes: text = v.as_bytes(); break;
     case Value::Type::list:
     case Value::Type::tuple: text = fmt::format("{}", fmt::join(tokens(v), "")); break;
+    case Value::Type::dict:  // a typed key
+      for (const auto& [name, field] : v.pairs()) text += token(name) + token(field);
+      break;
     default: text = brief(v); break;
   }
   // The length keeps neighbours apart.

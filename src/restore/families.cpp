@@ -152,6 +152,7 @@ std::string describe(const Tensor& t) {
 }
 
 std::string describe(const Value& v) {
+  if (v.kind() == Kind::typed) return "a " + typed_name(v);
   switch (v.type()) {
     case Type::tensor: return "a tensor " + describe(v.as_tensor());
     case Type::opaque: return "an object of type " + v.as_opaque().type_name;

@@ -4,11 +4,13 @@
 #include <utility>
 
 #include "base/error.h"
+#include "format/tree.h"
 #include "restore/families.h"
 #include "restore/rename.h"
 #include "restore/selection.h"
 #include "transfer/convert.h"
 #include "understudy/loadable.h"
+#include "value/typed.h"
 #include "value/walk.h"
 
 namespace understudy::restore {
@@ -56,6 +58,9 @@ class Matcher {
     const bool is_part = wanted(path) == 1;
     if (is_object(target)) return take_object(path, target, saved, is_part);
     if (target.type() == Type::tensor) return visit_tensor(path, target, saved);
+    if (target.kind() == Value::Kind::typed || saved.kind() == Value::Kind::typed) {
+      return visit_typed(path, target, saved);
+    }
     if (has_other_fields(target, saved)) {
       mismatch(path, "is a named tuple of other fields here than in the checkpoint");
       return target;
@@ -72,6 +77,50 @@ class Matcher {
     }
     mismatch(path, "is {} here and {} in the checkpoint", describe(target), describe(saved));
     return target;
+  }
+
+  // Of one type, and of classes of one name: the module may be another (`__main__`).
+  static bool is_same_typed(const Value& a, const Value& b) {
+    const auto *rule = value::typed_rule(a), *other = value::typed_rule(b);
+    if (rule == nullptr || rule != other) return false;
+    return !rule->is_class ||
+           a.extra().items().back().as_text() == b.extra().items().back().as_text();
+  }
+
+  // A value is replaced by another of its type; what has a class of the caller's keeps its own
+  // fields, as a dict keeps its keys.
+  Value visit_typed(const value::Path& path, const Value& target, const Value& saved) {
+    if (is_same_typed(target, saved)) {
+      const auto name = value::typed_rule(target)->name;
+      if (name == "dataclass") return visit_dict(path, target, saved);
+      if (name == "tensor_subclass") return visit_subclass(path, target, saved);
+      return saved;
+    }
+    // None stands for anything, and a pickle was all that such a value could be once.
+    const bool may_replace = target.is_none() || saved.type() == Type::opaque ||
+                             (saved.is_none() && is_plain_data(target));
+    if (may_replace && target.kind() != Value::Kind::ellipsis) return saved;
+    mismatch(path, "is {} here and {} in the checkpoint", describe(target), describe(saved));
+    return target;
+  }
+
+  // What is said of the whole must be the same; its dense parts are tensors.
+  Value visit_subclass(const value::Path& path, const Value& target, const Value& saved) {
+    for (const char* word : {"shape", "dtype", "context"}) {
+      const auto *here = target.find(word), *there = saved.find(word);
+      if (here == nullptr || there == nullptr) continue;
+      if (is_same_text(*here, *there) || (rules_.convert && word == std::string_view("dtype"))) {
+        continue;
+      }
+      mismatch(path, "is {} here, of another {} than in the checkpoint", describe(target), word);
+      return target;
+    }
+    return visit_dict(path, target, saved);
+  }
+
+  static bool is_same_text(const Value& a, const Value& b) {
+    return is_plain_data(a) && is_plain_data(b) &&
+           format::encode_tree(a, {}) == format::encode_tree(b, {});
   }
 
   Value take_object(const value::Path& path, const Value& target, const Value& saved,

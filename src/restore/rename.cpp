@@ -22,6 +22,7 @@ struct Moved {
 };
 
 bool has_children(const Value& v) {
+  if (v.kind() == Value::Kind::typed) return false;  // its fields stay together
   return v.type() == Type::dict ? !v.pairs().empty() : v.is_container() && !v.items().empty();
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "value/typed.h"
 
 namespace understudy::value {
 namespace {
@@ -25,6 +26,22 @@ void visit_below(const Path& path, const Value& node, int depth, const Visitor& 
     visit_below({&path, nullptr, index++}, child, depth + 1, visit);
 }
 
+// The text that tells the value whole, where it has one: of a date, a UUID.
+const std::string* text_of_typed(const Value& key) noexcept {
+  for (const auto& [name, field] : key.pairs()) {
+    const bool is_it = name.type() == Value::Type::text && field.type() == Value::Type::text &&
+                       name.as_text() == "text";
+    if (is_it) return &field.as_text();
+  }
+  return nullptr;
+}
+
+std::string typed_key_text(const Value& key) {
+  if (key.kind() != Value::Kind::typed) return "<dict>";
+  const auto* text = text_of_typed(key);
+  return text != nullptr ? *text : "<" + typed_name(key) + ">";
+}
+
 void append_key_text(std::string& out, const Value& key) {
   switch (key.type()) {
     case Value::Type::none: out += "None"; break;
@@ -42,6 +59,7 @@ void append_key_text(std::string& out, const Value& key) {
       out += ')';
       break;
     }
+    case Value::Type::dict: out += typed_key_text(key); break;
     default: out += fmt::format("<{}>", to_string(key.type()));
   }
 }
@@ -70,6 +88,10 @@ namespace understudy::value {
 std::uint64_t key_nbytes(const Value& key) noexcept {
   constexpr std::uint64_t kNumber = 24;  // the longest float
   if (key.type() == Value::Type::text) return key.as_text().size();
+  if (key.type() == Value::Type::dict) {
+    const auto* text = text_of_typed(key);
+    return text != nullptr ? text->size() : kNumber;
+  }
   if (key.type() != Value::Type::tuple) return kNumber;
   std::uint64_t nbytes = 2;
   for (const auto& item : key.items()) nbytes += key_nbytes(item) + 1;
@@ -95,6 +117,14 @@ void append_key_id(std::string& out, const Value& key) {
     case Value::Type::tuple:
       put(out, key.items().size());
       for (const auto& item : key.items()) append_key_id(out, item);
+      break;
+    case Value::Type::dict:  // typed
+      append_key_id(out, key.extra());
+      put(out, key.pairs().size());
+      for (const auto& [name, field] : key.pairs()) {
+        append_key_id(out, name);
+        append_key_id(out, field);
+      }
       break;
     default: break;
   }

@@ -145,7 +145,7 @@ class PyCheckpointer {
                                 .convert = convert,
                                 .prepare = [&](const Value& merged) {
                                   WithGil gil;
-                                  assignment.emplace(state, before, merged);
+                                  assignment.emplace(state, before, merged, walker.classes());
                                 }};
     Value after = before;
     const auto found = [&] {

@@ -92,7 +92,7 @@ nb::object state_of(const PySnapshot& self) {
     WithoutGil no_gil;
     return self.snapshot.state();
   }();
-  return Builder({}).build(value);
+  return Builder({.of_classes = OfClasses::met}).build(value);
 }
 
 void save_snapshot(const PySnapshot& self, nb::handle path, nb::handle metadata) {

@@ -3,14 +3,13 @@
 #include "build/build.h"
 #include "core/errors.h"
 #include "frameworks/frameworks.h"
+#include "walk/typed.h"
 
 namespace understudy::python {
 namespace {
 
 using Kind = Value::Kind;
 using Type = Value::Type;
-
-bool is_same(const Value& a, const Value& b);
 
 bool are_same_items(const Value& a, const Value& b) {
   if (a.items().size() != b.items().size()) return false;
@@ -29,7 +28,20 @@ bool are_same_pairs(const Value& a, const Value& b) {
   return true;
 }
 
-// Equal, so that the caller's object may stay. Not sure is no.
+bool have_same_keys(const Value& a, const Value& b) {
+  if (a.pairs().size() != b.pairs().size()) return false;
+  for (std::size_t i = 0; i < a.pairs().size(); ++i) {
+    if (!is_same(a.pairs()[i].first, b.pairs()[i].first)) return false;
+  }
+  return true;
+}
+
+bool is_namespace(const Value& v) {
+  return v.kind() == Kind::simple_namespace || v.kind() == Kind::argparse_namespace;
+}
+
+}  // namespace
+
 bool is_same(const Value& a, const Value& b) {
   if (a.type() != b.type() || a.kind() != b.kind()) return false;
   switch (a.type()) {
@@ -48,21 +60,9 @@ bool is_same(const Value& a, const Value& b) {
   }
 }
 
-bool have_same_keys(const Value& a, const Value& b) {
-  if (a.pairs().size() != b.pairs().size()) return false;
-  for (std::size_t i = 0; i < a.pairs().size(); ++i) {
-    if (!is_same(a.pairs()[i].first, b.pairs()[i].first)) return false;
-  }
-  return true;
-}
-
-bool is_namespace(const Value& v) {
-  return v.kind() == Kind::simple_namespace || v.kind() == Kind::argparse_namespace;
-}
-
-}  // namespace
-
-Assignment::Assignment(nb::handle state, const Value& before, const Value& after) {
+Assignment::Assignment(nb::handle state, const Value& before, const Value& after,
+                       nb::object classes)
+    : builder_({.allow_pickle = true, .classes = std::move(classes)}) {
   builder_.guard([&] { return merge(state, before, after); });
 }
 
@@ -70,6 +70,9 @@ Assignment::Assignment(nb::handle state, const Value& before, const Value& after
 nb::object Assignment::merge(nb::handle object, const Value& before, const Value& after) {
   if (is_same(before, after)) return nb::borrow(object);
   if (before.type() != after.type()) return builder_.build(after);
+  if (before.kind() == Kind::typed || after.kind() == Kind::typed) {
+    return merge_typed(object, before, after);
+  }
   switch (before.type()) {
     case Type::dict: return merge_dict(object, before, after);
     case Type::list: return merge_list(object, before, after);
@@ -162,10 +165,49 @@ nb::object Assignment::merge_tuple(nb::handle object, const Value& before, const
                                             : nb::object(nb::tuple(items));
 }
 
+// A class of the caller's stays the class of the object, whatever module the file says.
+nb::object Assignment::merge_typed(nb::handle object, const Value& before, const Value& after) {
+  const bool is_class = before.kind() == Kind::typed && after.kind() == Kind::typed &&
+                        before.extra().items().size() > 1 &&
+                        is_same(before.extra().items()[0], after.extra().items()[0]);
+  if (!is_class) return builder_.build(after);
+  const auto& kind = before.extra().items()[0].as_text();
+  if (kind != "enum" && have_same_keys(before, after)) return merge_fields(object, before, after);
+  return builder_.build(after.with_kind(Kind::typed, before.extra()));
+}
+
+nb::object Assignment::merge_fields(nb::handle object, const Value& before, const Value& after) {
+  const auto& kind = before.extra().items()[0].as_text();
+  const bool is_tensor = kind == kTensorSubclass;
+  nb::dict changed;
+  for (std::size_t i = 0; i < before.pairs().size(); ++i) {
+    const auto& [key, restored] = after.pairs()[i];
+    const auto& was = before.pairs()[i].second;
+    // What is said of a tensor is the same; its parts have been restored.
+    if (is_tensor && was.type() != Type::tensor && was.kind() != Kind::typed) continue;
+    const auto name = builder_.build(key);
+    const nb::object child = nb::getattr(object, name);
+    const auto merged =
+        builder_.at(key, [&, &value = restored] { return merge(child, was, value); });
+    if (!merged.is(child)) changed[name] = merged;
+  }
+  if (is_tensor || nb::len(changed) == 0) return nb::borrow(object);
+  const auto copy = typed_function("changed_copy")(object, changed);
+  if (!copy.is_none()) return copy;  // a frozen one
+  for (const auto [name, value] : changed) {
+    changes_.push_back({How::set_attribute, nb::borrow(object), nb::borrow(name), nb::borrow(value)});
+  }
+  return nb::borrow(object);
+}
+
 void Assignment::apply() {
   for (const auto& [how, container, key, value] : changes_) {
     if (how == How::set_item) {
       container[key] = value;
+      continue;
+    }
+    if (how == How::set_attribute) {
+      throw_if(PyObject_SetAttr(container.ptr(), key.ptr(), value.ptr()) != 0);
       continue;
     }
     container.attr("clear")();

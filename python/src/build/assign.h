@@ -11,23 +11,26 @@
 
 namespace understudy::python {
 
+/// Equal, so that the caller's object may stay. Not sure is no.
+bool is_same(const Value& a, const Value& b);
+
 /// What is to be done to the caller's containers. Tensors and objects stay: their
 /// contents have been restored. A tuple that changed is replaced in its parent.
 class Assignment {
  public:
   /// `before` is what the walk made of `state`, `after` what the resume will make of
-  /// that. Builds all that is new, and changes nothing. Throws Error for what
+  /// that; `classes` are those that the walk met (Walker::classes). Builds all that is new, and changes nothing. Throws Error for what
   /// cannot be built.
-  Assignment(nb::handle state, const Value& before, const Value& after);
+  Assignment(nb::handle state, const Value& before, const Value& after, nb::object classes = {});
 
   void apply();
 
  private:
-  enum class How { set_item, refill_list, refill_set, refill_dict };
+  enum class How { set_item, set_attribute, refill_list, refill_set, refill_dict };
   struct Change {
     How how;
     nb::object container;
-    nb::object key;    // of set_item
+    nb::object key;    // of set_item; the name of set_attribute
     nb::object value;  // for refill_dict a list of pairs
   };
 
@@ -36,10 +39,12 @@ class Assignment {
   void refill_dict(const nb::object& container, const Value& before, const Value& after);
   nb::object merge_list(nb::handle object, const Value& before, const Value& after);
   nb::object merge_tuple(nb::handle object, const Value& before, const Value& after);
+  nb::object merge_typed(nb::handle object, const Value& before, const Value& after);
+  nb::object merge_fields(nb::handle object, const Value& before, const Value& after);
   void set_item(const nb::object& container, const nb::object& key, const nb::object& child,
                 const nb::object& merged);
 
-  Builder builder_{{.allow_pickle = true}};
+  Builder builder_;
   std::vector<Change> changes_;
 };
 

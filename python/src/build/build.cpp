@@ -136,7 +136,9 @@ nb::object Builder::node(const Value& value) {
     case Type::bytes: return bytes(value);
     case Type::list: return value.kind() == Kind::plain ? list(value) : kind_of_list(value);
     case Type::tuple: return value.kind() == Kind::plain ? tuple(value) : kind_of_tuple(value);
-    case Type::dict: return value.kind() == Kind::plain ? dict(value) : kind_of_dict(value);
+    case Type::dict:
+      if (value.kind() == Kind::typed) return typed(value);
+      return value.kind() == Kind::plain ? dict(value) : kind_of_dict(value);
     case Type::tensor: return tensor(value);
     case Type::opaque: return opaque(value.as_opaque());
   }

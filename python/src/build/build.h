@@ -12,16 +12,28 @@
 
 namespace understudy::python {
 
+/// What becomes of a typed value that has a class of the user's. No file has one imported.
+enum class OfClasses {
+  trees,   ///< a plain dict that says what it was, unless BuildOptions::classes has the class
+  met,     ///< an object of the class of that name that this process has met in states
+  needed,  ///< an error, unless BuildOptions::classes has the class
+};
+
 struct BuildOptions {
   /// The core has refused pickles already unless the caller allowed them.
   bool allow_pickle = false;
+  OfClasses of_classes = OfClasses::trees;
+  nb::object classes{};  ///< as Walker::classes gives them
 };
+
+/// Whether there is a typed value in it that has a class of the user's.
+bool has_class(const Value& value);
 
 /// One Builder for one state, so that tensors which share bytes share a torch
 /// storage, and opaque copies share as their originals do. Needs the GIL.
 class Builder {
  public:
-  explicit Builder(BuildOptions options) : options_(options) {}
+  explicit Builder(BuildOptions options) : options_(std::move(options)) {}
 
   /// Throws Error for a tree that makes no Python object (a list as a dict key), or
   /// none here (a dtype that this torch lacks), with the place in the tree. What unpickling
@@ -68,6 +80,9 @@ class Builder {
   nb::object text(const Value& value);
   nb::object bytes(const Value& value);
   nb::object opaque(const Opaque& leaf);
+  nb::object typed(const Value& value);  // build_typed.cpp
+  nb::object object_of(nb::handle type, nb::handle kind, nb::handle fields);
+  nb::object class_of(const Value& value);
 
   // Tensors (build_tensors.cpp).
   nb::object tensor(const Value& value);
@@ -81,6 +96,7 @@ class Builder {
   std::unordered_map<std::string, nb::object> named_tuples_;
   nb::object memo_;
   std::unordered_map<const Storage*, std::uint64_t> copied_nbytes_;  // densely, of each storage
+  bool makes_bytes_ = false;  // of tensors, which are parts of a value of the standard library
   bool is_guarded_ = false;
   bool has_user_code_failed_ = false;
   std::vector<Value> trail_;  // keys above what failed, the innermost first

@@ -51,6 +51,11 @@ bool has_negative_stride(const Tensor& tensor) {
 
 nb::object Builder::tensor(const Value& value) {
   const auto& tensor = value.as_tensor();
+  if (makes_bytes_) {
+    if (!tensor.is_contiguous()) fail(ErrorCode::corrupt, "a part of a value is no row of bytes");
+    return steal_or_throw(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(tensor.data()),
+                                                    static_cast<Py_ssize_t>(tensor.nbytes())));
+  }
   if (value.kind() == Value::Kind::numpy_array && numpy_or_import() != nullptr)
     return numpy_array(tensor);
   const auto* torch = torch_or_import();

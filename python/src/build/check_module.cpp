@@ -17,6 +17,7 @@ using Type = Value::Type;
 struct OwnTensor {
   std::string dtype;
   Dims shape;
+  bool is_dense = true;
 };
 
 // Which parts of a module decide for themselves what they load.
@@ -83,7 +84,11 @@ std::optional<OwnTensor> tensor_of(const Torch& torch, nb::handle object) {
   if (!nb::isinstance(object, torch.tensor) || nb::isinstance(object, torch.uninitialized)) {
     return {};
   }
+  if (nb::cast<bool>(object.attr("is_nested"))) return {};  // one size is no number
   OwnTensor own;
+  own.is_dense = object.type().attr("__torch_dispatch__").is(torch.plain_dispatch) &&
+                 object.attr("layout").is(torch.strided) &&
+                 !nb::cast<bool>(object.attr("is_quantized"));
   own.dtype = text_of(nb::str(nb::object(object.attr("dtype"))));
   own.dtype = own.dtype.substr(own.dtype.find('.') + 1);
   for (const nb::handle n : nb::object(object.attr("shape"))) {
@@ -101,8 +106,29 @@ OwnNames own_names(const Torch& torch, nb::handle module) {
   return names;
 }
 
+// A tensor that is not dense: its parts say of what shape and type it is.
+std::string misfit_of_typed(const std::string& name, const OwnTensor& own, const Value& saved) {
+  const auto *shape = saved.find("shape"), *dtype = saved.find("dtype");
+  const auto what = typed_name(saved);
+  const bool is_tensor = shape != nullptr && shape->type() == Type::tuple && dtype != nullptr &&
+                         dtype->type() == Type::text && !what.starts_with("numpy.");
+  if (!is_tensor) return fmt::format("'{}' was saved as a {}, which is no tensor", name, what);
+  if (own.is_dense) return fmt::format("'{}' is dense here, but was saved as a {}", name, what);
+  Dims dims;
+  for (const auto& n : shape->items()) {
+    dims.push_back(n.type() == Type::integer ? n.as_integer() : -1);
+  }
+  if (dims != own.shape) {
+    return fmt::format("'{}' has shape {} here, but was saved with {}", name, dims_text(own.shape),
+                       dims_text(dims));
+  }
+  if (dtype->as_text() == own.dtype) return {};
+  return fmt::format("'{}' is {} here, but was saved as {}", name, own.dtype, dtype->as_text());
+}
+
 std::string misfit_of(const std::string& name, const OwnTensor& own, const Value& saved,
                       bool convert) {
+  if (saved.kind() == Value::Kind::typed) return misfit_of_typed(name, own, saved);
   if (saved.type() != Type::tensor) return fmt::format("'{}' was saved as no tensor", name);
   const auto& tensor = saved.as_tensor();
   // Torch takes the only element of what versions before 0.4 had as vectors.

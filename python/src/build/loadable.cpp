@@ -49,7 +49,7 @@ class PythonLoadable : public PartLoadable {
   void prepare(const Value& state) override {
     WithGil gil;
     try {
-      built_ = hold(Builder({.allow_pickle = true}).build(state));
+      built_ = hold(Builder(building(state)).build(state));
     } catch (const Error& error) {
       fail(error.code(), "the part of the {} {}: {}", name_of_type(object().type()), where(),
            error.what());
@@ -75,6 +75,16 @@ class PythonLoadable : public PartLoadable {
   }
 
  private:
+  // The classes of typed values are those of the object's own state.
+  BuildOptions building(const Value& state) const {
+    BuildOptions options{.allow_pickle = true, .of_classes = OfClasses::needed};
+    if (!has_class(state)) return options;
+    Walker walker({.purpose = Purpose::disk});
+    walker.walk(parked_at_exit([&] { return nb::object(object().attr("state_dict")()); }));
+    options.classes = walker.classes();
+    return options;
+  }
+
   nb::handle object() const { return static_cast<PyObject*>(object_.get()); }
 
   bool is_a(const Torch& torch, const char* module, const char* type) const {
@@ -93,7 +103,7 @@ class PythonLoadable : public PartLoadable {
 }  // namespace
 
 WalkOptions walking_for_target() {
-  return {.purpose = Purpose::target, .loadable = loadable_leaf};
+  return {.purpose = Purpose::target, .loadable = loadable_leaf, .in_place = in_place_leaf};
 }
 
 Opaque loadable_leaf(nb::handle object, std::string place) {

@@ -12,6 +12,10 @@ namespace understudy::python {
 /// A leaf that takes its part of the state by itself. `place` is its path.
 Opaque loadable_leaf(nb::handle object, std::string place);
 
+/// A leaf for a typed value that takes another's value in place (a generator, a sparse tensor).
+/// `own` is what it is now.
+Opaque in_place_leaf(nb::handle object, std::string place, const Value& own);
+
 /// How the target of a resume is walked: objects become such leaves.
 WalkOptions walking_for_target();
 

@@ -23,7 +23,9 @@ std::pair<const char*, const char*> span_of(const Py_buffer& view) {
 // The array at the end of the chain of bases; nothing for one that is no view of an array.
 nb::object owner_of(PyObject* array) {
   static auto* const name = interned("base");
-  const auto& ndarray = numpy_if_loaded()->ndarray;
+  const auto* numpy = numpy_if_loaded();
+  if (numpy == nullptr || !nb::isinstance(array, numpy->ndarray)) return {};
+  const auto& ndarray = numpy->ndarray;
   nb::object owner;
   for (auto base = get_attribute(array, name); nb::isinstance(base, ndarray);
        base = get_attribute(base.ptr(), name)) {

@@ -1,12 +1,10 @@
-#include "walk/last_walk.h"
+#include "walk/last_walk_pass.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 
-#include "core/buffer.h"
 #include "frameworks/types.h"
-#include "walk/array_memory.h"
 #include "walk/walk.h"
 
 namespace understudy::python {
@@ -48,30 +46,6 @@ bool is_too_long(PyObject* o) {
 
 }  // namespace
 
-// What one pass gathers.
-struct LastWalk::Pass {
-  std::shared_ptr<Refs> owners = std::make_shared<Refs>();
-  std::vector<std::pair<std::size_t, Value>> changed{};
-  std::vector<std::pair<std::size_t, nb::object>> kept{};  // into scalars_
-  struct Place {
-    std::size_t step, tensor;
-    const void* storage;
-    const std::byte* data;
-  };
-  std::vector<Place> moved{};
-  // Storages of torch tensors, as they were met. The first `doubtful` were met before an object
-  // was asked for its state, which may have done anything to them.
-  struct Met {
-    const void* storage;
-    const std::byte* data;
-    std::uint64_t nbytes;
-  };
-  std::vector<Met> met{};
-  std::size_t doubtful = 0;
-  Answers* answers = nullptr;
-  std::size_t step = 0, key = 0, scalar = 0, tensor = 0;
-};
-
 LastWalk::LastWalk()
     : torch_(torch_if_loaded()),
       peek_(torch_ == nullptr ? std::nullopt : torch_->peek),
@@ -84,6 +58,7 @@ void LastWalk::give_up() {
   scalars_ = {};
   arrays_ = {};
   types_ = {};
+  typed_ = {};
 }
 
 std::size_t LastWalk::begin(PyObject* o, bool is_fixed) {
@@ -115,6 +90,10 @@ void LastWalk::end(std::size_t at, PyObject* o, const Value& value) {
   if (!can_repeat_) return;
   auto& step = steps_[at];
   if (step.kind == Kind::object) return;
+  if (step.kind == Kind::typed) {
+    typed_[step.index].fields = value.pairs().size();
+    return;
+  }
   const bool is_fixed = step.kind == Kind::fixed;
   bool is_taken = true;
   switch (rule_of(step.type)) {
@@ -141,6 +120,10 @@ void LastWalk::end(std::size_t at, PyObject* o, const Value& value) {
     case Rule::torch_parameter: is_taken = end_tensor(step, o, value); break;
     case Rule::numpy_array: is_taken = end_array(step, o, value); break;
     default:
+      if (PyMemoryView_Check(o)) {  // a dense part of a typed value
+        is_taken = end_array(step, o, value);
+        break;
+      }
       if (is_scalar(value)) return end_scalar(step, o, is_fixed);
       is_taken = is_kept_by_value(rule_of(step.type));  // a long text
       if (is_taken) return end_scalar(step, o, true);
@@ -182,31 +165,6 @@ bool LastWalk::end_tensor(Step& step, PyObject* o, const Value& value) {
   return true;
 }
 
-bool LastWalk::end_array(Step& step, PyObject* o, const Value& value) {
-  Buffer buffer;
-  if (value.type() != Value::Type::tensor || !buffer.get(o)) {
-    PyErr_Clear();
-    return false;
-  }
-  const auto& view = buffer.view();
-  if (value.as_tensor().data() != view.buf) return false;
-  step.kind = Kind::array;
-  step.data = static_cast<const std::byte*>(view.buf);
-  step.index = arrays_.size();
-  arrays_.push_back({view.format == nullptr ? "" : view.format,
-                     view.itemsize,
-                     {view.shape, view.shape + view.ndim},
-                     {view.strides, view.strides + view.ndim}});
-  return true;
-}
-
-bool LastWalk::Array::is(const Py_buffer& view) const {
-  const auto dims = static_cast<std::size_t>(view.ndim);
-  return format == (view.format == nullptr ? "" : view.format) && item_nbytes == view.itemsize &&
-         shape.size() == dims && std::equal(shape.begin(), shape.end(), view.shape) &&
-         std::equal(strides.begin(), strides.end(), view.strides);
-}
-
 std::optional<Again> LastWalk::again(nb::handle state, Answers& answers) {
   if (!can_repeat_) return {};
   Pass pass;
@@ -243,6 +201,7 @@ bool LastWalk::is_same(PyObject* o, const Path& path) {
     case Kind::tensor: return is_same_tensor(step, o);
     case Kind::array: return is_same_array(step, o);
     case Kind::object: return is_same_object(step, o, path);
+    case Kind::typed: return is_same_typed(step, o, path);
     case Kind::scalar:
     case Kind::unknown: break;
   }
@@ -339,16 +298,6 @@ bool LastWalk::is_same_tensor(const Step& step, PyObject* o) {
   auto* const object = peek_->object_of(storage);
   pass_->owners->add(object != nullptr ? nb::borrow(object)
                                        : call_method(torch_->untyped_storage, o));
-  return true;
-}
-
-bool LastWalk::is_same_array(const Step& step, PyObject* o) {
-  Buffer buffer;
-  if (!buffer.get(o)) return PyErr_Clear(), false;
-  const auto& view = buffer.view();
-  if (!arrays_[step.index].is(view) || !is_within_its_owner(o, view)) return false;
-  note_place(step, nullptr, static_cast<const std::byte*>(view.buf));
-  pass_->owners->add(nb::borrow(o));
   return true;
 }
 

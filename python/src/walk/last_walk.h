@@ -42,6 +42,8 @@ class LastWalk {
   void end(std::size_t step, PyObject* o, const Value& value);
   /// The step that was begun last is an object with state_dict().
   void set_has_state();
+  /// The step that was begun last is a typed value; its fields follow, each with its key.
+  void set_typed(const nb::object& extra);
   void add_key(PyObject* key);
 
   /// The pass. Something: the steps are those of this state now, and it must reach
@@ -61,6 +63,7 @@ class LastWalk {
     tensor,
     array,  ///< of NumPy
     object,
+    typed,  ///< its fields are taken anew each time
   };
   // One cache line.
   struct alignas(64) Step {
@@ -71,7 +74,8 @@ class LastWalk {
     union {
       Py_ssize_t size = 0;    // of a container
       std::ptrdiff_t offset;  // of a tensor in its storage, in bytes
-      std::size_t index;      // of a scalar, an array, an object: into scalars_, arrays_, types_
+      std::size_t index;      // of a scalar, an array, an object, a typed value: into scalars_,
+                              // arrays_, types_, typed_
     };
     std::uint64_t form = 0;  // of a tensor, as Peek has it, over a storage of that size
     const void* storage = nullptr;
@@ -104,6 +108,7 @@ class LastWalk {
   void note_place(const Step& step, const void* storage, const std::byte* data);
   bool are_still_there() const;
   bool is_same_object(const Step& step, PyObject* o, const Path& path);
+  bool is_same_typed(const Step& step, PyObject* o, const Path& path);
   bool could_be_blob(const Value& list) const;
   void fetch_later() const;
 
@@ -116,6 +121,12 @@ class LastWalk {
   std::vector<nb::object> scalars_;  // of both kinds
   std::vector<Array> arrays_;
   std::vector<nb::object> types_;  // of objects with a state: weak references
+  struct Typed {
+    nb::object type;   // a weak reference
+    nb::object extra;  // as in TypedParts
+    std::size_t fields = 0;
+  };
+  std::vector<Typed> typed_;
   std::size_t tensors_ = 0;
 
   Pass* pass_ = nullptr;

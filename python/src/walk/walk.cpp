@@ -64,8 +64,8 @@ Value Walker::any_node(PyObject* o, const Path& path) {
     case Rule::default_dict: return default_dict(o, path);
     case Rule::counter: return named(dict(o, path), Kind::counter);
     case Rule::deque: return deque(o, path);
-    case Rule::set: return named(iterable(o, path), Kind::set);
-    case Rule::frozen_set: return named(iterable(o, path), Kind::frozen_set);
+    case Rule::set: return named(members(o, path), Kind::set);
+    case Rule::frozen_set: return named(members(o, path), Kind::frozen_set);
     case Rule::simple_namespace:
       return named(dict(nb::object(nb::handle(o).attr("__dict__")).ptr(), path),
                    Kind::simple_namespace);
@@ -104,6 +104,7 @@ Value Walker::object_node(PyObject* o, const Path& path) {
 Value Walker::plain_node(PyObject* o, const Path& path) {
   if (numpy_ != nullptr && nb::isinstance(o, numpy_->generic)) return numpy_scalar(o, path);
   if (numpy_ != nullptr && nb::isinstance(o, numpy_->dtype)) return numpy_dtype(o, path);
+  if (auto value = typed(o, path)) return std::move(*value);
   if (PyTuple_Check(o)) return named_tuple(o, path);
   refuse_plain(o, path);
 }
@@ -141,17 +142,20 @@ Value Walker::slow_node(PyObject* o, const Path& path) {
   if (numpy_ != nullptr) {
     if (nb::isinstance(object, numpy_->generic)) return numpy_scalar(o, path);
     if (nb::isinstance(object, numpy_->dtype)) return numpy_dtype(o, path);
-    if (nb::isinstance(object, numpy_->ndarray)) return opaque(o, path);
+    if (nb::isinstance(object, numpy_->ndarray)) return typed_or_opaque(o, path);
   }
   if (PyType_Check(o)) return opaque(o, path);
-  if (PyTuple_Check(o)) return named_tuple(o, path);
+  if (PyTuple_Check(o)) {
+    auto value = typed(o, path);
+    return value ? std::move(*value) : named_tuple(o, path);
+  }
   if (has_state(object)) {
     return options_.purpose == Purpose::target ? Value(options_.loadable(object, path.str()))
                                                : state_of_object(o, path);
   }
   if (nb::hasattr(type, "__dlpack__") && nb::hasattr(type, "__dlpack_device__"))
     return dlpack_tensor(o, path);
-  return opaque(o, path);
+  return typed_or_opaque(o, path);
 }
 
 Value Walker::state_of_object(PyObject* o, const Path& path) {
@@ -212,6 +216,13 @@ Value Walker::iterable(PyObject* o, const Path& path) {
     items.push_back(node(item.ptr(), {&here, nullptr, i++, nullptr, path.depth + 1}));
   }
   return Value::list(std::move(items));
+}
+
+Value Walker::members(PyObject* o, const Path& path) {
+  const bool was_in_set = std::exchange(is_in_set_, true);
+  auto value = iterable(o, path);
+  is_in_set_ = was_in_set;
+  return value;
 }
 
 Value Walker::dict(PyObject* o, const Path& path) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/common.h"
@@ -12,6 +13,7 @@
 #include "understudy/value.h"
 #include "walk/answers.h"
 #include "walk/last_walk.h"
+#include "walk/typed.h"
 
 namespace understudy::python {
 
@@ -29,6 +31,8 @@ struct WalkOptions {
   /// Makes the leaf of an object with `load_state_dict`, which stands at that place. A walk for a
   /// target has it (build/loadable.h).
   Opaque (*loadable)(nb::handle object, std::string place) = nullptr;
+  /// The same for a typed value that is restored in place; `own` is its present value.
+  Opaque (*in_place)(nb::handle object, std::string place, const Value& own) = nullptr;
 };
 
 /// True for an object (no class) that has both state_dict() and load_state_dict().
@@ -61,6 +65,9 @@ class Walker {
   std::vector<WriteBack> take_write_backs() { return std::move(write_backs_); }
   /// Torch tensors met in a walk for a target.
   const std::vector<PyObject*>& torch_tensors() const { return torch_tensors_; }
+  /// The classes of the caller's that were met in typed values: a dict of (module, name) to the
+  /// class. Not valid where there was none.
+  nb::object classes() const { return classes_; }
 
  private:
   Value node(PyObject* o, const Path& path);
@@ -76,6 +83,7 @@ class Walker {
   Value list(PyObject* o, const Path& path);
   Value tuple(PyObject* o, const Path& path);
   Value iterable(PyObject* o, const Path& path);
+  Value members(PyObject* o, const Path& path);
   Value dict(PyObject* o, const Path& path);
   Value ordered_pairs(PyObject* o, const Path& path);
   Value key(PyObject* o, const Path& path);
@@ -96,6 +104,12 @@ class Walker {
   Value numpy_dtype(PyObject* o, const Path& path);
   Value opaque(PyObject* o, const Path& path);
 
+  // Typed values (walk_typed.cpp).
+  std::optional<Value> typed(PyObject* o, const Path& path);
+  bool takes_class(const TypedParts& parts);
+  Value typed_fields(PyObject* o, const TypedParts& parts, const Path& path);
+  Value typed_or_opaque(PyObject* o, const Path& path);
+
   // Tensors (walk_torch.cpp, walk_arrays.cpp).
   Value torch_tensor(PyObject* o, const Path& path);
   Value torch_parameter(PyObject* o, const Path& path);
@@ -105,7 +119,9 @@ class Walker {
                    const Path& path);
   Value torch_resolved(PyObject* o, const Path& path);
   bool is_lazy(PyObject* o, DType dtype) const;
+  Value torch_other(PyObject* o, const Path& path);
   Value numpy_array(PyObject* o, const Path& path);
+  Value dense_part(PyObject* memory);
   Value dlpack_tensor(PyObject* o, const Path& path);
   Value tensor_leaf(Tensor tensor);
 
@@ -117,6 +133,9 @@ class Walker {
   nb::object deepcopy_;
   nb::object memo_;        // so that copies share as their originals do
   bool is_plain_ = false;  // in attributes and keys: no tensors, no objects
+  bool is_in_set_ = false;
+  bool has_dense_parts_ = false;  // in the fields of a typed value
+  nb::object classes_;
   std::vector<WriteBack> write_backs_;
   std::vector<PyObject*> torch_tensors_;
   // A storage under a tensor, as it was met; which tensor, in the order of the walk.

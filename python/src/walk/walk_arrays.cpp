@@ -58,11 +58,11 @@ Value Walker::numpy_array(PyObject* o, const Path& path) {
   Buffer buffer;
   if (!buffer.get(o)) {
     PyErr_Clear();  // dates and others that the protocol cannot say
-    return opaque(o, path);
+    return typed_or_opaque(o, path);
   }
   const auto& view = buffer.view();
   const auto dtype = dtype_of_format(view.format == nullptr ? "B" : view.format, view.itemsize);
-  if (!dtype) return opaque(o, path);
+  if (!dtype) return typed_or_opaque(o, path);
   if (options_.purpose == Purpose::target && view.readonly != 0) {
     fail(ErrorCode::invalid, "the NumPy array {} is read-only and cannot take a restored value",
          path.place());
@@ -88,6 +88,21 @@ Value Walker::numpy_array(PyObject* o, const Path& path) {
   return tensor_leaf(
              Tensor::from_owner(sources_, view.buf, *dtype, std::move(shape), std::move(strides)))
       .with_kind(Value::Kind::numpy_array);
+}
+
+// Bytes of a typed value, in a memoryview.
+Value Walker::dense_part(PyObject* memory) {
+  const auto step = record_ == nullptr ? 0 : record_->begin(memory, is_plain_);
+  Buffer buffer;
+  throw_if(!buffer.get(memory));
+  const auto& view = buffer.view();
+  const auto dtype = dtype_of_format(view.format == nullptr ? "B" : view.format, view.itemsize);
+  if (!dtype) fail(ErrorCode::unsupported, "elements of the format '{}'", view.format);
+  sources_->add(nb::borrow(memory));
+  auto value = tensor_leaf(
+      Tensor::from_owner(sources_, view.buf, *dtype, Dims(view.shape, view.shape + view.ndim)));
+  if (record_ != nullptr) record_->end(step, memory, value);
+  return value;
 }
 
 Value Walker::dlpack_tensor(PyObject* o, const Path& path) {

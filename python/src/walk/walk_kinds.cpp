@@ -129,7 +129,7 @@ Value Walker::numpy_scalar(PyObject* o, const Path& path) {
   const nb::object dtype = scalar.attr("dtype");
   const auto type = text_of(nb::str(dtype.attr("char")));
   // Records, objects, and long doubles, which have padding and differ by machine.
-  if (type == "V" || type == "O" || type == "g" || type == "G") return opaque(o, path);
+  if (type == "V" || type == "O" || type == "g" || type == "G") return typed_or_opaque(o, path);
   const nb::object little = dtype.attr("newbyteorder")("<");
   const nb::object array = numpy_->module.attr("asarray")(scalar, nb::arg("dtype") = little);
   const nb::object bytes = array.attr("tobytes")();
@@ -144,7 +144,7 @@ Value Walker::numpy_dtype(PyObject* o, const Path& path) {
   const nb::handle dtype(o);
   // Records and foreign types say "V"; metadata would be lost.
   if (text_of(nb::str(dtype.attr("kind"))) == "V" || !dtype.attr("metadata").is_none())
-    return opaque(o, path);
+    return typed_or_opaque(o, path);
   return Value(text_of(nb::str(dtype.attr("str")))).with_kind(Kind::numpy_dtype);
 }
 
@@ -167,8 +167,8 @@ Value Walker::opaque(PyObject* o, const Path& path) {
   if (!options_.allow_pickle) {
     fail(ErrorCode::unsupported,
          "the object {} is of type {}, which Understudy does not look into; take it out of the "
-         "state, "
-         "give it state_dict() and load_state_dict(), or pass allow_pickle=True",
+         "state, make it a dataclass, give it state_dict() and load_state_dict(), or pass "
+         "allow_pickle=True",
          path.place(), leaf.type_name);
   }
   // Protocol 4 is read by every Python that we support and needs no buffers.

@@ -33,7 +33,7 @@ std::string text_of_attribute(nb::handle object, const char* name) {
 }
 
 // Says what it is that has no bytes of its own to take.
-[[noreturn]] void refuse(const Torch& torch, nb::handle tensor, const Path& path) {
+[[noreturn]] Value refuse(const Torch& torch, nb::handle tensor, const Path& path) {
   const auto type = name_of_type(tensor.type());
   if (type.ends_with(".DTensor")) {
     fail(ErrorCode::unsupported,
@@ -112,6 +112,12 @@ void Walker::require_all_there(const Value& state) const {
   }
 }
 
+// No dense tensor: one that its parts tell, or an error that says what it is.
+Value Walker::torch_other(PyObject* o, const Path& path) {
+  auto value = typed(o, path);
+  return value ? std::move(*value) : refuse(*torch_, o, path);
+}
+
 Value Walker::tensor_leaf(Tensor tensor) {
   ++tensors_;
   return Value(std::move(tensor));
@@ -144,14 +150,14 @@ Value Walker::torch_tensor(PyObject* o, const Path& path) {
     return torch_by_attributes(o, path);
   }
   auto dtype = dtype_of(lent.dtype);
-  if (!is_host(lent.device) || !dtype) refuse(*torch_, o, path);
+  if (!is_host(lent.device) || !dtype) return torch_other(o, path);
   if (*dtype == DType::i8 || *dtype == DType::u8) {
     const auto found = torch_->dtypes.find(nb::handle(o).attr("dtype").ptr());
-    if (found == torch_->dtypes.end()) refuse(*torch_, o, path);
+    if (found == torch_->dtypes.end()) return torch_other(o, path);
     dtype = found->second;
   }
   Dims shape(lent.shape, lent.shape + lent.ndim);
-  if (lent.data == nullptr && has_elements(shape)) refuse(*torch_, o, path);
+  if (lent.data == nullptr && has_elements(shape)) return torch_other(o, path);
   Dims strides(lent.strides, lent.strides + lent.ndim);
   auto* data = static_cast<std::byte*>(lent.data) + lent.byte_offset;
   return torch_view(o, *dtype, data, std::move(shape), std::move(strides), path);
@@ -165,17 +171,17 @@ Value Walker::torch_by_attributes(PyObject* o, const Path& path) {
                         !nb::cast<bool>(tensor.attr("is_nested")) &&
                         text_of_attribute(tensor.attr("device"), "type") == "cpu";
   const auto dtype = torch_->dtypes.find(tensor.attr("dtype").ptr());
-  if (!is_dense || dtype == torch_->dtypes.end()) refuse(*torch_, tensor, path);
+  if (!is_dense || dtype == torch_->dtypes.end()) return torch_other(o, path);
   std::uintptr_t address = 0;
   try {
     address = nb::cast<std::uintptr_t>(tensor.attr("data_ptr")());
   } catch (nb::python_error& error) {
     // Fakes and functional wrappers have no address to give.
     if (!error.matches(PyExc_RuntimeError)) throw;
-    refuse(*torch_, tensor, path);
+    return torch_other(o, path);
   }
   Dims shape = dims_of(tensor.attr("shape"));
-  if (address == 0 && has_elements(shape)) refuse(*torch_, tensor, path);
+  if (address == 0 && has_elements(shape)) return torch_other(o, path);
   return torch_view(o, dtype->second, reinterpret_cast<void*>(address), std::move(shape),
                     dims_of(tensor.attr("stride")()), path);
 }
@@ -190,12 +196,12 @@ Value Walker::torch_resolved(PyObject* o, const Path& path) {
 
 Value Walker::torch_parameter(PyObject* o, const Path& path) {
   auto value = torch_tensor(o, path);
+  if (value.type() != Value::Type::tensor) return value;
   return value.with_kind(Value::Kind::parameter,
                          Value(nb::cast<bool>(nb::handle(o).attr("requires_grad"))));
 }
 
-// Plain subclasses only: one with a dispatch of its own keeps its data where
-// nobody else knows.
+// One with a dispatch of its own keeps its data where nobody else knows, unless it tells.
 Value Walker::torch_subclass(PyObject* o, const Path& path) {
   const nb::handle tensor(o);
   if (nb::isinstance(tensor, torch_->uninitialized)) {
@@ -203,7 +209,7 @@ Value Walker::torch_subclass(PyObject* o, const Path& path) {
          path.place());
   }
   if (!tensor.type().attr("__torch_dispatch__").is(torch_->plain_dispatch)) {
-    refuse(*torch_, tensor, path);
+    return torch_other(o, path);
   }
   return nb::isinstance(tensor, torch_->parameter) ? torch_parameter(o, path)
                                                    : torch_tensor(o, path);
