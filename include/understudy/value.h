@@ -188,7 +188,8 @@ std::string_view to_string(Value::Kind kind) noexcept;
 /// A dict key as it stands in paths, without quotes: text as it is, others as Python writes them.
 std::string key_text(const Value& key);
 
-/// What a `typed` node was, for people: "datetime.date", "dataclass train.Config". Empty for others.
+/// What a `typed` node was, for people: "datetime.date", "dataclass train.Config". Empty for
+/// others.
 std::string typed_name(const Value& value);
 
 /// Deepest nesting of containers that is accepted; deeper is Error(invalid).

@@ -354,7 +354,8 @@ class Decoder {
     for (std::size_t i = 0; i + 1 < stack_.size(); ++i) {
       const auto& frame = stack_[i];
       const bool is_list = frame.tag == Tag::list || frame.tag == Tag::tuple;
-      if (frame.tag != Tag::dict && !is_list) continue;
+      const bool has_key = frame.tag == Tag::dict && frame.count % 2 == 0;  // else it is read now
+      if (!has_key && !is_list) continue;
       if (!text.empty()) text += '.';
       text += is_list ? fmt::to_string(frame.items.size()) : value::key_text(frame.key);
     }

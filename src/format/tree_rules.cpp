@@ -162,9 +162,8 @@ bool is_hashable(const Value& value, bool in_set) noexcept {
     case Type::dict: {
       const auto* rule = value::typed_rule(value);
       return rule != nullptr && rule->is_hashable &&
-             std::ranges::all_of(value.pairs(), [&](const auto& pair) {
-               return is_hashable(pair.second, in_set);
-             });
+             std::ranges::all_of(
+                 value.pairs(), [&](const auto& pair) { return is_hashable(pair.second, in_set); });
     }
     case Type::tensor:
     case Type::opaque: return in_set;

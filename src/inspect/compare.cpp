@@ -113,7 +113,7 @@ class Comparison {
   }
 
   void nodes(const Path& path, const Value& a, const Value& b) {
-    if (a.type() != b.type() || a.kind() != b.kind()) {
+    if (a.type() != b.type() || a.kind() != b.kind() || typed_name(a) != typed_name(b)) {
       report_kinds(path, a, b);
       return;
     }
@@ -132,6 +132,7 @@ class Comparison {
 
   void report_kinds(const Path& path, const Value& a, const Value& b) {
     const auto one = [](const Value& v) {
+      if (v.kind() == Value::Kind::typed) return brief(v);
       return fmt::format(
           "{} ({})", brief(v),
           v.kind() == Value::Kind::plain ? to_string(v.type()) : to_string(v.kind()));

@@ -59,10 +59,9 @@ const TypedRule* find_typed(std::string_view name) noexcept {
 }
 
 const TypedRule* typed_rule(const Value& node) noexcept {
-  const bool is_named = node.kind() == Value::Kind::typed &&
-                        node.extra().type() == Value::Type::tuple &&
-                        !node.extra().items().empty() &&
-                        node.extra().items()[0].type() == Value::Type::text;
+  const bool is_named =
+      node.kind() == Value::Kind::typed && node.extra().type() == Value::Type::tuple &&
+      !node.extra().items().empty() && node.extra().items()[0].type() == Value::Type::text;
   return is_named ? find_typed(node.extra().items()[0].as_text()) : nullptr;
 }
 

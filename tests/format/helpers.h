@@ -19,6 +19,7 @@
 #include "understudy/error.h"
 #include "understudy/value.h"
 #include "value/extents.h"
+#include "value/file_form.h"
 #include "value/walk.h"
 
 namespace understudy::format::testing {
@@ -49,11 +50,16 @@ inline void copy_runs(const value::Copy& copy, std::byte* to, std::size_t dim = 
   }
 }
 
-inline WholeFile write_whole_file(const Value& state,
-                                  const Metadata& metadata = {{"format", "pt"}}) {
+/// With extents as they lie in memory, as in a snapshot; or each tensor as an entry, as in a file.
+inline WholeFile write_whole_file(const Value& state, const Metadata& metadata = {{"format", "pt"}},
+                                  bool in_file_form = false) {
   WholeFile file;
-  const auto extents = value::find_extents(value::tensors_of(state));
-  file.layout = make_layout(state, extents, metadata);
+  const auto tensors = value::tensors_of(state);
+  value::FileForm form{value::find_extents(tensors), {}};
+  if (in_file_form) form = value::file_form(tensors, form.extents);
+  const auto& extents = form.extents;
+  file.layout = in_file_form ? make_layout(state, extents, metadata, form.in_memory)
+                             : make_layout(state, extents, metadata);
   file.tree = encode_tree(state, file.layout.leaves);
   Bytes data(file.layout.data_nbytes);
   for (std::size_t i = 0; i < extents.extents.size(); ++i) {
@@ -196,11 +202,19 @@ inline Value pickled(std::string type_name, std::string bytes) {
                       std::make_shared<const std::string>(std::move(bytes)), nullptr});
 }
 
+/// A typed value of those that have no class.
+inline Value typed(const char* name, std::initializer_list<Value::Pair> fields) {
+  return Value::dict(fields).with_kind(Kind::typed, Value::tuple({name}));
+}
+
 /// One node of every kind.
 inline Value every_kind() {
   const auto ints = [](std::initializer_list<int> v) { return Value::Items(v.begin(), v.end()); };
   const auto dict = Value::dict({{"a", 1}, {2, "b"}});
   return Value::dict({
+      {"typed", typed("datetime.date", {{"text", "2026-01-02"}})},
+      {"typed with a class",
+       Value::dict({{"name", "RED"}}).with_kind(Kind::typed, Value::tuple({"enum", "m", "Color"}))},
       {"big_integer", Value("-123456789012345678901234567890").with_kind(Kind::big_integer)},
       {"surrogate_text", Value::bytes("a\xED\xB2\x80").with_kind(Kind::surrogate_text)},
       {"byte_array", Value::bytes("xyz").with_kind(Kind::byte_array)},

@@ -56,6 +56,8 @@ const Fault kFaults[] = {
     // Tags.
     {"an empty array", "[]"},
     {"unknown tag", R"(["x",1])"},
+    {"cannot be", R"(["k","typed",["t","datetime.date"],["d",1,2]])"},
+    {"the kind typed lies over type list", R"(["k","typed",["t","datetime.date"],["l"]])"},
     {"unknown tag", R"(["",1])"},
     {"unknown tag", R"(["list"])"},
     {"type none", "[null]"},
@@ -244,6 +246,22 @@ TEST(TreeRefusals, ViewsWithinTheirEntryAreTaken) {
     source.tensor = [](const View&) { return Value(true); };
     EXPECT_TRUE(decode_tree(tree, kEntries, source, "f").as_boolean()) << tree;
   }
+}
+
+// A later version may know it: that is no damage.
+TEST(TreeRefusals, ATypeThatIsNotOnTheListIsUnsupportedByPath) {
+  const auto tree = R"(["d","a",["l",0,["d","x",["k","typed",["t","os.system"],["d"]]]]])";
+  try {
+    decode(tree);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::unsupported);
+    EXPECT_STREQ(error.what(),
+                 R"(f: the tree has a value of type "os.system", which is unknown, at 'a.1.x')");
+  }
+  // In a key, whose place is its dict's.
+  const auto keyed = R"(["d","a",["d","b",1,["k","typed",["t","x"],["d"]],2]])";
+  EXPECT_THROW(decode(keyed), Error);
 }
 
 }  // namespace

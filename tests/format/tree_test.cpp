@@ -117,6 +117,8 @@ TEST(Tree, IsWrittenAsDocumented) {
             R"(["l",["o",0,"m.A"],["o",1,"m.B"]])");
   EXPECT_EQ(tree_of(Value::list({}).with_kind(Kind::deque, 3)), R"(["k","deque",3,["l"]])");
   EXPECT_EQ(tree_of(Value("/").with_kind(Kind::path, "Path")), R"(["k","path","Path","/"])");
+  EXPECT_EQ(tree_of(testing::typed("datetime.date", {{"text", "2026-01-02"}})),
+            R"(["k","typed",["t","datetime.date"],["d","text","2026-01-02"]])");
 }
 
 TEST(Tree, TensorsAreEntriesOrViews) {
@@ -195,6 +197,12 @@ TEST(Tree, TheEncoderRefusesWhatCouldNotBeRead) {
   refuse(in_a(Value::tuple({1, 2}).with_kind(Kind::slice)), "cannot be");
   refuse(in_a(testing::counted(DType::u8, {1})), "fewer tensors");
   refuse(in_a(std::string(2000, 'x')), "other long leaves");
+  refuse(in_a(testing::typed("os.system", {})), "type \"os.system\", which is unknown");
+  refuse(in_a(testing::typed("enum", {})), "type \"enum\" does not name a class");
+  refuse(in_a(Value::dict({}).with_kind(Kind::typed, "datetime.date")),
+         "extra value of the wrong form");
+  refuse(in_a(testing::typed("datetime.date", {{1, 2}})), "cannot be");
+  refuse(in_a(Value::dict({{testing::typed("array.array", {}), 1}})), "key");
   refuse(Value::dict({}).with_kind(Kind::ordered_dict,
                                    Value::dict({{"t", testing::counted(DType::u8, {1})}})),
          "cannot stand in a key or a kind's extra");
@@ -289,6 +297,31 @@ TEST(TreeSelect, WhatIsDroppedIsStillChecked) {
                            R"(["d","a",1,"a",2])", R"(["d","a",["k","deque",null,["t"]]])"}) {
     fakes::expect_error(ErrorCode::corrupt, "damaged", [&] { decode_tree(tree, {}, source, "f"); });
   }
+}
+
+TEST(Tree, FormsThatCameAfterTheFirstVersionAreTold) {
+  const auto has = [](const Value& state, bool in_file_form = false) {
+    return has_new_forms(testing::write_whole_file(state, {}, in_file_form).tree);
+  };
+  const auto w = testing::counted(DType::f32, {2, 3});
+  const auto views =
+      Value::dict({{"w", w}, {"t", Tensor(w.storage(), DType::f32, {3, 2}, {1, 3})}});
+  EXPECT_FALSE(has(views));
+  EXPECT_TRUE(has(views, true));
+  EXPECT_FALSE(has(testing::every_type()));
+  EXPECT_TRUE(has(Value::bytes("1").with_kind(Kind::long_integer)));
+  EXPECT_TRUE(has(Value::list({1, testing::typed("datetime.date", {{"text", "x"}})})));
+  // Text that looks like one.
+  EXPECT_FALSE(has(Value::list({R"(["k","typed",["t","datetime.date"]])", "],1,2,3,[", "\\",
+                                Value::list({}), 1, 2, 3, Value::list({})})));
+}
+
+TEST(Tree, NoSelectionGoesIntoATypedValue) {
+  const auto tree = R"(["d","a",["k","typed",["t","datetime.date"],["d","text","2026"]]])";
+  TreeSource source;
+  source.select = [](const std::string& path) { return path == "a" ? 1 : 0; };
+  const auto state = decode_tree(tree, {}, source, "f");
+  EXPECT_EQ(state.at("a").at("text").as_text(), "2026");
 }
 
 }  // namespace

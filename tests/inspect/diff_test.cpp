@@ -39,6 +39,27 @@ Value state(Value leaf) {
   return Value::dict({{"a", Value::dict({{"x", std::move(leaf)}})}});
 }
 
+TEST(DiffTest, TypedValuesAreComparedByTheirFieldsAndToldByTheirNames) {
+  const auto typed = [](const char* name, const char* text) {
+    return Value::dict({{"text", text}}).with_kind(Value::Kind::typed, Value::tuple({name}));
+  };
+  const auto date = typed("datetime.date", "2026-01-02"), later = typed("datetime.date", "2027");
+  EXPECT_THAT(compare(state(date), state(date)), IsEmpty());
+  EXPECT_THAT(
+      compare(state(date), state(later)),
+      ElementsAre(difference("a.x.text", "'2026-01-02' in the first, '2027' in the second")));
+  EXPECT_THAT(compare(state(date), state(1)),
+              ElementsAre(difference("a.x", "datetime.date '2026-01-02'")));
+  EXPECT_THAT(compare(state(date), state(typed("uuid.UUID", "2026-01-02"))),
+              ElementsAre(difference("a.x", "uuid.UUID '2026-01-02' in the second")));
+  // As keys.
+  const auto keyed = [](const Value& key) { return Value::dict({{key, 1}}); };
+  EXPECT_THAT(compare(keyed(date), keyed(date)), IsEmpty());
+  EXPECT_THAT(compare(keyed(date), keyed(later)),
+              ElementsAre(difference("2026-01-02", "only in the first"),
+                          difference("2027", "only in the second")));
+}
+
 TEST(Compare, EqualStates) {
   EXPECT_THAT(compare(training_state(3), training_state(3)), IsEmpty());
 }

@@ -1,7 +1,6 @@
-"""One of each kind of value that its fields tell whole: (name, make, parts).
+"""One of each kind of value that its fields tell whole: (name, make, kind).
 
-`make(n)` gives the n-th of its kind, all of one size; `parts` says whether there are dense tensors
-in it, so that a second capture is planned again.
+`make(n)` gives the n-th of its kind, all of one size; `kind` is how `understudy show` names it.
 """
 
 import array
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch.testing._internal.two_tensor import TwoTensor
 
@@ -29,7 +29,7 @@ UTC = datetime.timezone.utc
 class Case(NamedTuple):
     name: str
     make: Callable[[int], Any]
-    kind: str  # as `show` names it
+    kind: str
 
 
 class Color(enum.Enum):
@@ -290,6 +290,11 @@ CLASSES = [
 
 BY_THEMSELVES = [*STANDARD, *ARRAYS, *TENSORS]
 ALL = [*BY_THEMSELVES, *CLASSES]
+
+
+def cases(chosen: list[Case]) -> pytest.MarkDecorator:
+    """The test has an argument `case`."""
+    return pytest.mark.parametrize("case", chosen, ids=[case.name for case in chosen])
 
 
 def is_same(a: Any, b: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import dataclasses
 import enum
 import pathlib
 import types
@@ -141,6 +142,11 @@ class Slotted:
     __hash__ = None
 
 
+@dataclasses.dataclass
+class DictOfFields(dict):
+    a: int = 1
+
+
 OPAQUE = {
     "enum": Color.RED,
     "class": Slotted,
@@ -148,18 +154,17 @@ OPAQUE = {
     "subclass of dict": MyDict(a=1),
     "subclass of list": type("MyList", (list,), {})([1]),
     "object": Slotted(3),
-    "structured array": np.zeros(2, dtype=[("a", "i4"), ("b", "f8")]),
     "array of objects": np.array([None, 1], dtype=object),
-    "array of other byte order": np.arange(3, dtype=">i4"),
-    "array of dates": np.array(["2024-01-02"], dtype="M8[D]"),
     "default factory": collections.defaultdict(len),
-    "long double": np.longdouble(1) / 3,
     "long range": range(2**70),
-    "matrix": np.ma.masked_array([1, 2], mask=[0, 1]),
+    "matrix": np.array([[1, 2]]).view(np.matrix),
+    "array of records of objects": np.zeros(2, dtype=[("a", "i4"), ("b", "O")]),
+    "array of text of any length": np.array(["a"], dtype=np.dtypes.StringDType()),
+    "dict that is a dataclass": DictOfFields(),
 }
 
 
-@pytest.mark.parametrize("name", OPAQUE)
+@pytest.mark.parametrize("name", [name for name in OPAQUE if name != "enum"])
 def test_opaque_leaves_are_refused_on_disk_by_path(name, tmp_path):
     for save in (
         lambda state: understudy.save_file(state, tmp_path / "f"),

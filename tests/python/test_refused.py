@@ -40,23 +40,19 @@ class Plain(torch.Tensor):
     pass
 
 
+def quantised():
+    return torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+
+
 def functional():
     return torch._to_functional_tensor(torch.ones(3))
 
 
 REFUSED = {
     "meta": (lambda: torch.ones(2, device="meta"), "device meta"),
-    "sparse": (lambda: torch.ones(2, 2).to_sparse(), "layout torch.sparse_coo"),
-    "csr": (lambda: torch.ones(2, 2).to_sparse_csr(), "layout torch.sparse_csr"),
-    "quantised": (
-        lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
-        "quantised",
-    ),
+    "sparse": (lambda: torch.ones(2, 2).to_sparse().to("meta"), "layout torch.sparse_coo"),
+    "quantised": (lambda: quantised().as_subclass(Plain), "quantised"),
     "nested": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
-    "jagged": (
-        lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged),
-        "subclass",
-    ),
     "fake": (fake, "FakeTensor"),
     "wrapper": (lambda: Wrapper(torch.ones(2)), "Wrapper"),
     "functional": (functional, "without memory"),

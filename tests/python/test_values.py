@@ -1,9 +1,6 @@
 """Values that their fields tell whole, and objects of the caller's classes."""
 
 import datetime
-import json
-import struct
-from pathlib import Path
 
 import many_values
 import numpy as np
@@ -11,15 +8,11 @@ import pytest
 import torch
 from again import AGAIN
 from crafted import craft
-from many_values import ALL, BY_THEMSELVES, CLASSES, is_same
+from many_values import ALL, BY_THEMSELVES, cases, is_same
 
 from understudy import Checkpointer, Error, Stager, load_file, save_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def cases(chosen):
-    return pytest.mark.parametrize("case", chosen, ids=[case.name for case in chosen])
 
 
 def in_place(value):
@@ -156,95 +149,6 @@ def test_what_is_refused_beside_it_is_named(case, tmp_path):
     assert e.value.code == "unsupported" and not (tmp_path / "f").exists()
 
 
-class Parts:
-    """A file of ours, taken apart to be crafted anew."""
-
-    def __init__(self, path: Path) -> None:
-        raw = path.read_bytes()
-        (n,) = struct.unpack("<Q", raw[:8])
-        header = json.loads(raw[8 : 8 + n])
-        self.version = header["__metadata__"]["understudy.format"]
-        self.tree = json.loads(header.pop("__metadata__")["understudy.tree"])
-        self.data = raw[8 + n :]
-        self.entries = [
-            (name, one["dtype"], one["shape"], *one["data_offsets"]) for name, one in header.items()
-        ]
-
-    def load(self, path: Path, tree: object) -> object:
-        return load_file(craft(path, tree, self.entries, self.data))["v"]
-
-
-def typed_nodes(tree):
-    if isinstance(tree, list):
-        if tree[:2] == ["k", "typed"]:
-            yield tree
-        for child in tree:
-            yield from typed_nodes(child)
-
-
-@cases(BY_THEMSELVES)
-def test_a_tree_with_wrong_fields_is_an_error(case, tmp_path):
-    """It makes an object of that very type, or an error of ours that says where."""
-    value = case.make(1)
-    save_file({"v": value}, tmp_path / "f")
-    parts = Parts(tmp_path / "f")
-    assert parts.version == "1.1"
-    wrong = [None, "x", -1, ["l"], ["t", 5], ["d"], ["f", "7ff8000000000000"], ["b", "00"], 2**40]
-    errors = 0
-    for at, node in enumerate(list(typed_nodes(parts.tree))):
-        fields = node[3]
-        for field in range(1, len(fields), 2):
-            for replacement in (*wrong, "gone"):
-                tree = json.loads(json.dumps(parts.tree))
-                mine = list(typed_nodes(tree))[at][3]
-                if replacement == "gone":
-                    del mine[field : field + 2]
-                else:
-                    mine[field + 1] = replacement
-                try:
-                    made = parts.load(tmp_path / "g", tree)
-                except Error as error:
-                    errors += 1
-                    assert error.code in ("corrupt", "unsupported", "invalid"), error
-                    assert "'v" in str(error) or "tree" in str(error), error
-                else:
-                    assert type(made) is type(value)
-    assert errors > 0
-
-
-@cases(ALL)
-def test_a_flipped_bit_is_found(case, tmp_path):
-    save_file({"v": case.make(1)}, tmp_path / "f")
-    raw = bytearray((tmp_path / "f").read_bytes())
-    begin = raw.index(b"understudy.tree")
-    places = [begin + 30, begin + 60, len(raw) - 1, *range(4096, len(raw), 97)]
-    for place in places:
-        raw[place] ^= 4
-        (tmp_path / "g").write_bytes(raw)
-        with pytest.raises(Error) as e:
-            load_file(tmp_path / "g")
-        assert e.value.code == "corrupt"
-        raw[place] ^= 4
-
-
-@pytest.mark.parametrize(
-    ("extra", "what"),
-    [
-        (["t", "os.system"], "os.system"),
-        (["t", "datetime.datetime2"], "datetime.datetime2"),
-        (["t", "enum"], "does not name a class"),
-        (["t", "datetime.date", "os", "system"], "names a class"),
-        (["t"], "does not say what it is"),
-        ("datetime.date", "does not say"),
-    ],
-)
-def test_a_name_that_is_not_on_the_list_is_refused_by_path(extra, what, tmp_path):
-    tree = ["d", "a", ["l", 1, ["d", "x", ["k", "typed", extra, ["d", "text", "2026-01-01"]]]]]
-    with pytest.raises(Error, match=what) as e:
-        load_file(craft(tmp_path / "f", tree))
-    assert "'a.1.x'" in str(e.value) and e.value.code == "unsupported"
-
-
 # Keys and members of sets.
 
 
@@ -278,137 +182,6 @@ def test_objects_of_classes_are_no_keys(key, tmp_path):
         save_file({"a": {key}}, tmp_path / "f")
     with Stager() as stager:  # in memory nothing is made anew
         assert stager.stage({"a": {key}}).wait().state() == {"a": {key}}
-
-
-# Classes.
-
-
-def test_without_the_class_a_plain_tree_says_what_it_was(tmp_path):
-    save_file({case.name: case.make(1) for case in CLASSES}, tmp_path / "f")
-    loaded = load_file(tmp_path / "f")
-    assert loaded["enum"] == {
-        "understudy.type": "enum many_values.Color",
-        "name": "BLUE",
-        "value": 2,
-    }
-    settings = loaded["dataclass"]
-    assert type(settings) is dict
-    assert settings["understudy.type"] == "dataclass many_values.Settings"
-    assert settings["lr"] == 0.5 and torch.equal(settings["w"], torch.ones(2))
-    assert settings["inner"]["understudy.type"] == "dataclass many_values.Frozen"
-    assert is_same(settings["inner"]["b"], many_values.sparse(1))
-    assert settings["color"]["name"] == "BLUE"
-    subclass = loaded["subclass"]
-    assert subclass["understudy.type"] == "tensor_subclass many_values.Scaled"
-    assert torch.equal(subclass["data_part"], many_values.scaled(1).data_part)
-
-
-def test_a_file_has_no_class_imported(tmp_path, run_python):
-    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
-    tree = ["d"]
-    for kind in ("enum", "dataclass", "tensor_subclass"):
-        tree += [kind, ["k", "typed", ["t", kind, "evil", "Thing"], ["d", "name", "x"]]]
-    path = craft(tmp_path / "f", tree)
-    run_python(
-        """
-        import sys; sys.path.insert(0, sys.argv[1])
-        import understudy
-        state = understudy.load_file(sys.argv[2])
-        assert state["enum"] == {"understudy.type": "enum evil.Thing", "name": "x"}, state
-        assert "evil" not in sys.modules
-        """,
-        tmp_path,
-        path,
-    )
-
-
-def test_a_class_of_another_module_with_the_same_name(tmp_path):
-    """What was `__main__` when it was saved."""
-    source = Path(many_values.__file__).read_text()
-    other = {"__name__": "__main__"}
-    exec(
-        "import dataclasses\n@dataclasses.dataclass\nclass Slots:\n    a: int\n    b: object", other
-    )
-    assert "class Slots" in source
-    mine = many_values.Slots(0, [torch.zeros(2)])
-    app = {"v": mine, "list": [many_values.Slots(0, 0)]}
-    with Checkpointer(tmp_path) as ckpt:
-        one, two = other["Slots"](1, [torch.ones(2)]), other["Slots"](2, 2)
-        ckpt.save(1, {"v": one, "list": [two, other["Slots"](3, 3)]}).wait()
-        ckpt.resume(app)
-    assert app["v"] is mine and mine.a == 1 and mine.b[0].sum() == 2
-    assert [(type(x), x.a) for x in app["list"]] == [(many_values.Slots, 2), (many_values.Slots, 3)]
-
-
-def test_dataclasses_of_other_fields(tmp_path):
-    import dataclasses
-
-    old = dataclasses.make_dataclass("Point", ["a", "gone"])
-    new = dataclasses.make_dataclass("Point", ["a", "added"])
-    mine = new(0, "stays")
-    with Checkpointer(tmp_path) as ckpt:
-        ckpt.save(1, {"v": old(1, 2)}).wait()
-        with pytest.raises(Error, match=r"'v\.added' is missing.*'v\.gone' is in the checkpoint"):
-            ckpt.resume({"v": mine})
-        assert mine.a == 0
-        ckpt.resume({"v": mine}, strict=False)
-        assert (mine.a, mine.added) == (1, "stays")
-        assert ckpt.resumed.missing == ["v.added"] and ckpt.resumed.unexpected == ["v.gone"]
-
-
-def test_an_unknown_member_changes_nothing(tmp_path):
-    import enum
-
-    old, new = enum.Enum("Mode", "A B"), enum.Enum("Mode", "A C")
-    w = torch.zeros(2)
-    with Checkpointer(tmp_path) as ckpt:
-        ckpt.save(1, {"w": torch.ones(2), "v": old.B}).wait()
-        with pytest.raises(Error, match=r"Mode has no member 'B' at 'v'"):
-            ckpt.resume({"w": w, "v": new.A})
-    assert not w.any()
-
-
-def test_attributes_beside_the_fields_are_kept(tmp_path):
-    value = many_values.Settings(0.5)
-    value.more = datetime.date(2026, 1, 1)
-    with Stager() as stager, stager.stage({"v": value}).wait() as snapshot:
-        assert snapshot.state()["v"].more == value.more
-
-
-def test_a_module_with_tensors_of_subclasses(tmp_path):
-    class Model(torch.nn.Module):
-        def __init__(self, n):
-            super().__init__()
-            self.w = torch.nn.Parameter(many_values.scaled(n), requires_grad=False)
-            self.register_buffer("s", many_values.sparse(n))
-            self.register_buffer("q", many_values.quantised(n))
-
-    saved, mine = Model(1), Model(3)
-    w = mine.w
-    with Checkpointer(tmp_path) as ckpt:
-        ckpt.save(1, {"m": saved}).wait()
-        ckpt.resume({"m": mine})
-        assert (
-            mine.w is w and is_same(w, saved.w) and is_same(mine.s.coalesce(), saved.s.coalesce())
-        )
-        assert is_same(mine.q, saved.q)
-        state = ckpt.restore().state["m"]
-        assert state["w"]["understudy.type"] == "tensor_subclass many_values.Scaled"
-        plain = torch.nn.Module()
-        plain.register_buffer("w", torch.zeros(2, 3))
-        plain.register_buffer("s", torch.zeros(2, 3))
-        plain.register_buffer("q", torch.zeros(2, 3))
-        with pytest.raises(Error, match=r"'s' is dense here, but was saved as a torch.sparse_coo"):
-            ckpt.resume({"m": plain})
-
-
-def test_a_subclass_of_another_context_does_not_fit(tmp_path):
-    mine = many_values.Scaled(torch.zeros(2, 3, dtype=torch.int8), torch.zeros(1), (2, 2))
-    with Checkpointer(tmp_path) as ckpt:
-        ckpt.save(1, {"v": many_values.scaled(1)}).wait()
-        with pytest.raises(Error, match=r"'v' is a tensor_subclass .* of another context"):
-            ckpt.resume({"v": mine})
-    assert not mine.data_part.any()
 
 
 def test_pickles_that_were_all_there_was_take_the_place_of_values(tmp_path):
@@ -463,28 +236,6 @@ def test_others_see_dense_parts_under_their_names(tmp_path):
     with safe_open(tmp_path / "f", "pt") as file:
         assert torch.equal(file.get_tensor("m.values"), many_values.sparse(1).values())
         assert file.get_tensor("t.data").tolist() == [2]
-
-
-def test_objects_that_decide_by_their_state_come_first(tmp_path):
-    import dataclasses
-
-    @dataclasses.dataclass
-    class Loader:
-        position: int
-
-        def state_dict(self):
-            return {"position": self.position, "mode": many_values.Color.RED}
-
-        def load_state_dict(self, state):
-            assert state["mode"] is many_values.Color.RED
-            self.position = state["position"]
-
-    mine = Loader(0)
-    with Checkpointer(tmp_path) as ckpt:
-        ckpt.save(1, {"v": Loader(5)}).wait()
-        ckpt.resume({"v": mine})
-        assert mine.position == 5
-        assert ckpt.restore().state["v"]["position"] == 5
 
 
 def test_without_torch_and_numpy_nothing_of_them_is_imported(tmp_path, run_python):

@@ -122,5 +122,47 @@ TEST(MatchTest, ObjectsAreAsked) {
               ElementsAre(HasSubstr("'o' cannot load its part: it is full")));
 }
 
+Value typed(Value::Items extra, Value::Pairs fields) {
+  return Value::dict(std::move(fields))
+      .with_kind(Value::Kind::typed, Value::tuple(std::move(extra)));
+}
+
+TEST(MatchTest, ATypedValueIsReplacedByOneOfItsTypeOnly) {
+  const auto date = [](const char* text) { return typed({"datetime.date"}, {{"text", text}}); };
+  const auto target = Value::dict({{"a", date("1")}, {"b", date("1")}, {"c", Value()}, {"d", 1}});
+  const auto saved = Value::dict({{"a", date("2")},
+                                  {"b", typed({"datetime.time"}, {{"text", "2"}})},
+                                  {"c", date("2")},
+                                  {"d", date("2")}});
+  const auto found = match(target, saved);
+  EXPECT_THAT(found.misfits,
+              ElementsAre("'b' is a datetime.date here and a datetime.time in the checkpoint",
+                          "'d' is an integer here and a datetime.date in the checkpoint"));
+  EXPECT_EQ(found.merged.at("a").at("text").as_text(), "2");
+  EXPECT_EQ(found.merged.at("c").at("text").as_text(), "2");
+}
+
+TEST(MatchTest, ADataclassKeepsItsFieldsWhateverItsModuleIsCalled) {
+  const Value t = counting(DType::f32, {3}, 0);
+  const auto made = [&](const char* module, int lr, const char* name) {
+    return typed({"dataclass", module, "Config"}, {{"lr", lr}, {name, t}});
+  };
+  EXPECT_THAT(match(made("train", 1, "w"), made("__main__", 2, "w")).misfits, IsEmpty());
+  EXPECT_EQ(match(made("train", 1, "w"), made("__main__", 2, "w")).copies.size(), 1u);
+  EXPECT_THAT(match(made("train", 1, "w"), made("train", 2, "v")).misfits,
+              ElementsAre("'w' is missing in the checkpoint",
+                          "'v' is in the checkpoint and not expected here"));
+}
+
+TEST(MatchTest, ATensorOfASubclassNeedsTheSameContext) {
+  const auto made = [](int block) {
+    return typed({"tensor_subclass", "m", "Scaled"},
+                 {{"context", block}, {"data", counting(DType::i8, {3}, 0)}});
+  };
+  EXPECT_EQ(match(made(1), made(1)).copies.size(), 1u);
+  EXPECT_THAT(match(made(1), made(2)).misfits,
+              ElementsAre(HasSubstr("of another context than in the checkpoint")));
+}
+
 }  // namespace
 }  // namespace understudy::restore

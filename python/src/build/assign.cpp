@@ -195,7 +195,8 @@ nb::object Assignment::merge_fields(nb::handle object, const Value& before, cons
   const auto copy = typed_function("changed_copy")(object, changed);
   if (!copy.is_none()) return copy;  // a frozen one
   for (const auto [name, value] : changed) {
-    changes_.push_back({How::set_attribute, nb::borrow(object), nb::borrow(name), nb::borrow(value)});
+    changes_.push_back(
+        {How::set_attribute, nb::borrow(object), nb::borrow(name), nb::borrow(value)});
   }
   return nb::borrow(object);
 }

@@ -19,8 +19,8 @@ bool is_same(const Value& a, const Value& b);
 class Assignment {
  public:
   /// `before` is what the walk made of `state`, `after` what the resume will make of
-  /// that; `classes` are those that the walk met (Walker::classes). Builds all that is new, and changes nothing. Throws Error for what
-  /// cannot be built.
+  /// that; `classes` are those that the walk met (Walker::classes). Builds all that is new, and
+  /// changes nothing. Throws Error for what cannot be built.
   Assignment(nb::handle state, const Value& before, const Value& after, nb::object classes = {});
 
   void apply();

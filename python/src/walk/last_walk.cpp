@@ -1,10 +1,11 @@
-#include "walk/last_walk_pass.h"
+#include "walk/last_walk.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 
 #include "frameworks/types.h"
+#include "walk/last_walk_pass.h"
 #include "walk/walk.h"
 
 namespace understudy::python {
