@@ -80,7 +80,7 @@ class PythonLoadable : public PartLoadable {
     BuildOptions options{.allow_pickle = true, .of_classes = OfClasses::needed};
     if (!has_class(state)) return options;
     Walker walker({.purpose = Purpose::disk});
-    walker.walk(parked_at_exit([&] { return nb::object(object().attr("state_dict")()); }));
+    walker.walk(nb::object(object().attr("state_dict")()));
     options.classes = walker.classes();
     return options;
   }
