@@ -357,7 +357,7 @@ class Decoder {
       const bool has_key = frame.tag == Tag::dict && frame.count % 2 == 0;  // else it is read now
       if (!has_key && !is_list) continue;
       if (!text.empty()) text += '.';
-      text += is_list ? fmt::to_string(frame.items.size()) : value::key_text(frame.key);
+      text += is_list ? fmt::to_string(frame.items.size()) : key_text(frame.key);
     }
     return text;
   }
