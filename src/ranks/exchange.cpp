@@ -71,7 +71,10 @@ std::vector<Answer> Exchanger::exchange(const Topic& topic, const std::string& m
   }
   std::vector<Answer> answers(messages.size());
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    if (messages[i]) answers[i] = read(*messages[i], topic, static_cast<int>(i), peers_.rank());
+    const int rank = static_cast<int>(i);
+    // What happened to come of others is theirs to say to whom it concerns.
+    const bool is_wanted = want == Peers::Want::all || (want == Peers::Want::first_rank && i == 0);
+    if (is_wanted && messages[i]) answers[i] = read(*messages[i], topic, rank, peers_.rank());
   }
   return answers;
 }

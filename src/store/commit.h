@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "os/file.h"
@@ -44,6 +45,13 @@ struct Committed {
 Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
                       const std::string& metadata_json, Writer& writer,
                       const CommitOptions& options, std::atomic<std::uint64_t>* done = nullptr);
+
+/// The name of a rank's shard: "shard-00000-of-00001.safetensors".
+std::string shard_name(int rank, int count);
+
+/// What Committed::writer says then.
+inline constexpr std::string_view kFoldersNotSynced =
+    ", folders not synced (the file system cannot)";
 
 /// Throws Error(invalid) when `step` exists (or is negative): what save checks
 /// at once.

@@ -29,18 +29,21 @@ std::vector<std::pair<std::int64_t, std::string>> step_names(const os::Directory
   return names;
 }
 
+std::string find_problem(const os::Directory& folder, const ManifestFile& file) {
+  if (!folder.exists(file.name)) return printable(file.name) + " is missing";
+  const std::uint64_t nbytes = folder.open_file(file.name).size();
+  if (nbytes == file.nbytes) return {};
+  return fmt::format("{} has {} bytes where the manifest says {}", printable(file.name), nbytes,
+                     file.nbytes);
+}
+
 /// The first thing that keeps the folder from being a complete step. Files that
 /// somebody put beside ours do not: they are for verify to tell.
 std::string find_problem(const os::Directory& folder, const Manifest& manifest) {
   for (const ManifestFile& file : manifest.files) {
-    if (!folder.exists(file.name)) return printable(file.name) + " is missing";
-    const std::uint64_t nbytes = folder.open_file(file.name).size();
-    if (nbytes != file.nbytes) {
-      return fmt::format("{} has {} bytes where the manifest says {}", printable(file.name), nbytes,
-                         file.nbytes);
-    }
+    if (auto problem = find_problem(folder, file); !problem.empty()) return problem;
   }
-  return {};
+  return manifest.index ? find_problem(folder, *manifest.index) : "";
 }
 
 StepFolder look_into(const os::Directory& folder, const std::filesystem::path& path) {

@@ -20,6 +20,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kMajor = 1;
+// Shards of several ranks, and an index: older builds refuse it by name.
+constexpr std::string_view kRanksFeature = "ranks";
 constexpr std::size_t kDigestDigits = 32;
 // The text ends so, with the digits between: they are found without reading
 // the JSON, and no other member can be taken for them.
@@ -61,6 +63,7 @@ class Fields {
     for (const auto& [name, value] : object.items()) members_[name] = value.dump();
   }
 
+  bool has(const std::string& name) const { return members_.contains(name); }
   const std::string& raw(const std::string& name) const {
     const auto found = members_.find(name);
     if (found == members_.end()) fail(ErrorCode::corrupt, "{} has no \"{}\"", file_, name);
@@ -115,24 +118,30 @@ void read_features(const Json& features, Manifest& manifest, std::string_view fi
     if (!feature.is_string()) fail(ErrorCode::corrupt, "{}: a feature that is no text", file);
     manifest.required_features.push_back(feature.get<std::string>());
   }
-  if (!manifest.required_features.empty()) {
+  for (const std::string& feature : manifest.required_features) {
+    if (feature == kRanksFeature) continue;
     fail(ErrorCode::unsupported, "{} needs the feature \"{}\", which this build does not have",
-         file, manifest.required_features.front());
+         file, feature);
   }
 }
 
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name != kManifestName &&
-         name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
+         name != kIndexName && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos;
+}
+
+ManifestFile read_file(const Json& item, std::string_view file) {
+  const Fields fields(item, file);
+  return {.name = fields.text("name"),
+          .nbytes = fields.number("nbytes"),
+          .digest = fields.text("digest")};
 }
 
 void read_files(const Json& files, Manifest& manifest, std::string_view file) {
   std::set<std::string> names;
   for (const Json& item : files) {
-    const Fields fields(item, file);
-    ManifestFile found{.name = fields.text("name"),
-                       .nbytes = fields.number("nbytes"),
-                       .digest = fields.text("digest")};
+    ManifestFile found = read_file(item, file);
     if (!is_plain_name(found.name) || !names.insert(found.name).second) {
       fail(ErrorCode::corrupt, "{}: {} cannot be the name of a file of this step", file,
            json_text(found.name));
@@ -141,19 +150,42 @@ void read_files(const Json& files, Manifest& manifest, std::string_view file) {
   }
 }
 
+void read_index(const Fields& fields, Manifest& manifest, std::string_view file) {
+  const bool has_feature = std::ranges::find(manifest.required_features, kRanksFeature) !=
+                           manifest.required_features.end();
+  if (fields.has("index") != has_feature) {
+    fail(ErrorCode::corrupt, "{}: \"index\" and the feature \"ranks\" go together", file);
+  }
+  if (!has_feature) return;
+  manifest.index = read_file(Json::parse(fields.raw("index")), file);
+  if (manifest.index->name != kIndexName) {
+    fail(ErrorCode::corrupt, "{}: {} cannot be the name of the index", file,
+         json_text(manifest.index->name));
+  }
+}
+
+std::string file_text(const ManifestFile& file) {
+  return fmt::format("{{\"name\": {}, \"nbytes\": {}, \"digest\": {}}}", json_text(file.name),
+                     file.nbytes, json_text(file.digest));
+}
+
 }  // namespace
 
-std::string write_manifest(const Manifest& manifest) {
+std::string write_manifest(Manifest manifest) {
+  if (manifest.index) {
+    manifest.minor = std::max(manifest.minor, 1);
+    manifest.required_features.emplace_back(kRanksFeature);
+  }
   std::string features;
   for (const std::string& feature : manifest.required_features) {
     features += (features.empty() ? "" : ", ") + json_text(feature);
   }
   std::string files;
   for (const ManifestFile& file : manifest.files) {
-    files += fmt::format("{}\n    {{\"name\": {}, \"nbytes\": {}, \"digest\": {}}}",
-                         files.empty() ? "" : ",", json_text(file.name), file.nbytes,
-                         json_text(file.digest));
+    files += fmt::format("{}\n    {}", files.empty() ? "" : ",", file_text(file));
   }
+  const std::string index =
+      manifest.index ? fmt::format("  \"index\": {},\n", file_text(*manifest.index)) : "";
   std::string text = fmt::format(
       "{{\n"
       "  \"version\": \"{}.{}\",\n"
@@ -162,10 +194,11 @@ std::string write_manifest(const Manifest& manifest) {
       "  \"world_size\": {},\n"
       "  \"time\": {},\n"
       "  \"files\": [{}\n  ],\n"
+      "{}"
       "  \"metadata\": {},\n"
       "  {}",
       manifest.major, manifest.minor, features, manifest.step, manifest.world_size,
-      json_text(manifest.time), files, manifest.metadata_json, kBeforeDigest);
+      json_text(manifest.time), files, index, manifest.metadata_json, kBeforeDigest);
   const std::size_t begin = text.size();
   text.append(kDigestDigits, '0');
   text += kAfterDigest;
@@ -182,6 +215,7 @@ Manifest read_manifest(std::string_view text, std::string_view file) {
   manifest.world_size = fields.signed_number("world_size");
   manifest.time = fields.text("time");
   read_files(fields.list("files"), manifest, file);
+  read_index(fields, manifest, file);
   manifest.metadata_json = fields.raw("metadata");
   return manifest;
 }

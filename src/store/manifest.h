@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,10 +14,13 @@ namespace understudy::store {
 
 inline constexpr std::string_view kManifestName = "checkpoint.json";
 
+/// Where each chunk of each tensor lies: beside the shards of several ranks.
+inline constexpr std::string_view kIndexName = "index.json";
+
 struct ManifestFile {
   std::string name;
   std::uint64_t nbytes = 0;
-  std::string digest;  ///< of the header: understudy.digest
+  std::string digest;  ///< of the header: understudy.digest; of the index: of its text
 };
 
 struct Manifest {
@@ -27,11 +31,13 @@ struct Manifest {
   std::int64_t world_size = 1;
   std::string time;  ///< UTC, ISO 8601, seconds
   std::vector<ManifestFile> files;
+  std::optional<ManifestFile> index;   ///< only with several ranks; makes it version 1.1
   std::string metadata_json = "null";  ///< the user's, compact JSON
 };
 
 /// The manifest as JSON text that ends in a newline; its own digest filled in.
-std::string write_manifest(const Manifest& manifest);
+/// What several ranks need beside is added where there is an index.
+std::string write_manifest(Manifest manifest);
 
 /// Reads and checks a manifest: digest, version, features, fields, file names
 /// without folders. Unknown keys are ignored. Throws Error(corrupt) or
