@@ -59,6 +59,7 @@ PUBLIC_HEADERS = {
     "value": "value",
     "loadable": "value",
     "again": "format",
+    "chunk": "value",
     "peers": "ranks",
     "stager": "stage",
     "mirror": "stage",
@@ -75,7 +76,7 @@ CLIENTS = ("cli", "python/src", "examples", "bench")
 EVERYBODY = set(ROOMS) | set(CLIENTS)
 LIBRARIES = {
     "fmt/": EVERYBODY,
-    "nlohmann/": {"format", "store", "inspect", "cli"},
+    "nlohmann/": {"format", "store", "ranks", "inspect", "cli"},
     "xxhash.h": {"format", "bench"},
     "liburing.h": {"os"},
     "CLI/": {"cli"},

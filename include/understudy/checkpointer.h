@@ -1,6 +1,7 @@
 // Checkpointer: save, restore, resume, retention.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -10,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "understudy/peers.h"
 #include "understudy/stager.h"
 #include "understudy/ticket.h"
 #include "understudy/value.h"
@@ -32,6 +34,10 @@ struct CheckpointerOptions {
   /// Bytes a second that persisting writes at most, 1 MiB or more; absent: no
   /// limit. With one, saves queue for longer and keep their images for longer.
   std::optional<std::uint64_t> max_write_rate{};
+  /// The other ranks, each of which makes a Checkpointer with the same options: they save one step
+  /// together. Absent, or one rank: this process alone. See Checkpointer.
+  std::shared_ptr<Peers> peers{};
+  std::chrono::duration<double> timeout{600};  ///< what a rank waits for another
 };
 
 /// How one step is saved.
@@ -114,6 +120,11 @@ class CheckpointerState;
 /// directory's lock for this process and removes what writers that ended early left.
 /// Handles belong to the process that made them: in a forked child every call
 /// throws Error(closed). Thread-safe.
+///
+/// With `peers`, `save`, `restore` and `resume` are called by all ranks, in the same order and with
+/// the same arguments but the state, from one thread at a time. Leaves are `chunk`s, or replicas:
+/// equal paths are one leaf, of which one rank writes its own. A step is there for all or for none,
+/// and what fails on one rank is thrown on all: "rank 3: ", and its reason.
 class Checkpointer {
  public:
   /// Makes the directory when it is missing.

@@ -3,6 +3,7 @@
 
 #include "understudy/again.h"
 #include "understudy/checkpointer.h"
+#include "understudy/chunk.h"
 #include "understudy/dtype.h"
 #include "understudy/error.h"
 #include "understudy/files.h"

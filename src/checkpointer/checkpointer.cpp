@@ -6,13 +6,9 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/task_thread.h"
-#include "base/ticket.h"
-#include "checkpointer/newest_step.h"
+#include "checkpointer/checkpointer_state.h"
 #include "checkpointer/options.h"
 #include "checkpointer/resume_run.h"
-#include "checkpointer/run_folder.h"
-#include "checkpointer/save_queue.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
 #include "restore/load.h"
@@ -25,62 +21,6 @@
 namespace understudy {
 namespace fs = std::filesystem;
 
-class CheckpointerState {
- public:
-  explicit CheckpointerState(CheckpointerOptions given);
-  ~CheckpointerState();
-
-  // Takes the state by `capture`, which may give null: then nothing was saved.
-  // `state`, if it is at hand, is looked at first.
-  template <class Capture>
-  std::optional<Ticket<fs::path>> save(std::int64_t step, const Value* state,
-                                       const SaveOptions& how, const Capture& capture);
-  Ticket<std::uint64_t> prewarm(const Value& state);
-  Checkpoint restore(const RestoreOptions& how);
-  std::optional<std::int64_t> resume(Value& state, const ResumeOptions& how);
-  bool wait(Timeout timeout);
-  void close();
-  StagerState& stager() { return stager_; }
-  void require_here() const { home_.require("a checkpointer"); }
-  const RunFolder& folder() const { return folder_; }
-
-  const CheckpointerOptions options;
-  std::mutex resumed_mutex;
-  std::optional<ResumeReport> resumed;
-
- private:
-  std::shared_ptr<store::FolderLock> begin_save(std::int64_t step, bool overwrite);
-  std::shared_ptr<store::FolderLock> take_lock();
-  void require_open() const {  // under mutex_
-    if (!is_closed_) return;
-    fail(ErrorCode::closed, "the checkpointer of {} is closed", folder_.path().native());
-  }
-  void publish(const std::shared_ptr<SaveJob>& job);
-  void persist_next();
-  void throw_unremoved();
-  void throw_unseen_failure();
-  std::deque<std::shared_ptr<TicketState>> tickets() {
-    std::lock_guard lock(mutex_);
-    return tickets_;
-  }
-
-  HomeProcess home_;
-  const RunFolder folder_;
-  StagerState stager_;
-  store::Writer writer_;
-  SaveQueue queue_;
-  WorkerPool readers_{"us-read", restore::kReadThreads};
-
-  NewestStep newest_;
-  std::mutex mutex_;
-  bool is_closed_ = false;
-  std::shared_ptr<store::FolderLock> lock_;
-  std::string unremoved_;                             // by the last save's retention
-  std::deque<std::shared_ptr<TicketState>> tickets_;  // that may still fail or be unseen
-
-  TaskThread persister_{"us-persist"};  // last: its tasks use all of the above
-};
-
 CheckpointerState::CheckpointerState(CheckpointerOptions given)
     : options(checked(std::move(given))),
       folder_(options.directory),
@@ -88,7 +28,11 @@ CheckpointerState::CheckpointerState(CheckpointerOptions given)
       writer_({.low_priority = true,
                .choice = options.writer,
                .max_rate = options.max_write_rate.value_or(0)}),
-      queue_(options.images) {}
+      team_(options.peers && options.peers->count() > 1
+                ? std::make_unique<Team>(options.peers, options.timeout)
+                : nullptr),
+      queue_(options.images),
+      readers_("us-read", restore::kReadThreads) {}
 
 CheckpointerState::~CheckpointerState() = default;
 
@@ -185,18 +129,23 @@ Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
   return {ticket, result};
 }
 
+store::Committed CheckpointerState::persist(SaveJob& job) {
+  if (job.team) return persist_with_team(job);
+  const auto snapshot = job.capturing->take();
+  const auto source = source_of(snapshot.shared_state()->contents(), header_metadata({}));
+  folder_.require();
+  return store::commit_step(*job.lock, job.step, *source, job.metadata, writer_,
+                            {.overwrite = job.overwrite, .keep = options.keep},
+                            &job.ticket->done_nbytes);
+}
+
 // Posted once for each job; one that was dropped leaves its turn empty.
 void CheckpointerState::persist_next() {
   const auto job = queue_.begin_next();
   if (!job) return;
   std::exception_ptr failure;
   try {
-    const auto snapshot = job->capturing->take();
-    const auto source = source_of(snapshot.shared_state()->contents(), header_metadata({}));
-    folder_.require();
-    const auto done = store::commit_step(*job->lock, job->step, *source, job->metadata, writer_,
-                                         {.overwrite = job->overwrite, .keep = options.keep},
-                                         &job->ticket->done_nbytes);
+    const auto done = persist(*job);
     newest_.note_committed(job->step);
     folder_.require();  // moved while it was written: not where the result says
     *job->result = folder_.path() / done.path.filename();
@@ -265,11 +214,40 @@ void CheckpointerState::close() {
   throw_unremoved();
 }
 
-Checkpoint CheckpointerState::restore(const RestoreOptions& how) {
-  return restore_run(folder_.require(), how, options.allow_pickle, readers_);
+Checkpoint CheckpointerState::restore(const RestoreOptions& given) {
+  auto how = given;
+  const os::Directory& directory = folder_.require();
+  if (team_) how.step = team_->choose_step("restore", [&] { return chosen_step(given.step); });
+  return restore_run(directory, how, options.allow_pickle, readers_);
 }
 
-std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& how) {
+// What rank 0 takes for all; the newest may be another one when they look.
+std::optional<std::int64_t> CheckpointerState::chosen_step(std::optional<std::int64_t> step) const {
+  if (step) return step;
+  const auto newest = store::find_newest_step(folder_.require(), [](std::int64_t) { return true; });
+  return newest ? std::optional(newest->step) : std::nullopt;
+}
+
+std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& given) {
+  if (!team_) return resume_alone(state, given, {});
+  auto how = given;
+  how.step = team_->choose_step("resume", [&] {
+    if (given.discard_newer || given.on_damage != OnDamage::error) {
+      fail(ErrorCode::unsupported,
+           "several ranks neither discard newer steps nor skip damaged ones yet");
+    }
+    return chosen_step(given.step);
+  });
+  if (!how.step) return {};
+  std::optional<std::int64_t> resumed_step;
+  team_->look_then_do("resume", *how.step, [&](const std::function<void()>& all_agree) {
+    resumed_step = resume_alone(state, how, all_agree);
+  });
+  return resumed_step;
+}
+
+std::optional<std::int64_t> CheckpointerState::resume_alone(
+    Value& state, const ResumeOptions& how, const std::function<void()>& all_agree) {
   const os::Directory& directory = folder_.require();
   std::shared_ptr<store::FolderLock> lock;
   if (how.discard_newer) {
@@ -283,7 +261,8 @@ std::optional<std::int64_t> CheckpointerState::resume(Value& state, const Resume
        .allow_pickle = options.allow_pickle,
        .readers = readers_,
        .copiers = stager_.workers(),
-       .discard_newer = [&](std::int64_t step) { return store::discard_newer(*lock, step); }},
+       .discard_newer = [&](std::int64_t step) { return store::discard_newer(*lock, step); },
+       .all_agree = all_agree},
       state, how);
   if (!report) return {};
   const auto step = report->step;
@@ -317,6 +296,7 @@ const auto ignore_captured = [](Capturing&, std::exception_ptr) {};
 Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
                                     const SaveOptions& options, std::uint64_t number) {
   state_->require_here();
+  if (state_->has_team()) return state_->save_with_team(step, state, options);
   return *state_->save(step, &state, options, [&](const auto& ticket) {
     return state_->stager().capture(state, number, ticket, false, ignore_captured);
   });
@@ -325,6 +305,7 @@ Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
 std::optional<Ticket<fs::path>> Checkpointer::save_again(std::int64_t step, const Again& again,
                                                          const SaveOptions& options) {
   state_->require_here();
+  if (state_->has_team()) return {};
   return state_->save(step, nullptr, options, [&](const auto& ticket) {
     return state_->stager().capture(again, ticket, false, ignore_captured);
   });

@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "format/metadata.h"
 #include "restore/choose_step.h"
-#include "restore/load.h"
+#include "restore/load_shards.h"
 #include "restore/resume.h"
 #include "store/foreign.h"
 
@@ -19,12 +19,11 @@ class Try {
   void run(const OpenStep& found, Value& state) {
     report_.step = found.folder.step;
     naming_another(tools_.directory, found.folder.step, [&] {
-      auto outcome = restore::resume_into(found.shard, state,
-                                          {.allow_pickle = tools_.allow_pickle,
-                                           .match = {how_.strict, how_.convert, how_.names},
-                                           .rename = {how_.rename_prefixes, how_.rename},
-                                           .before_change = hook()},
-                                          tools_.readers, tools_.copiers);
+      auto outcome = resume(found, state,
+                            {.allow_pickle = tools_.allow_pickle,
+                             .match = {how_.strict, how_.convert, how_.names},
+                             .rename = {how_.rename_prefixes, how_.rename},
+                             .before_change = hook()});
       report_.reader = std::move(outcome.how);
       report_.missing = std::move(outcome.missing);
       report_.unexpected = std::move(outcome.unexpected);
@@ -36,11 +35,27 @@ class Try {
   bool has_changed() const { return has_changed_; }
 
  private:
+  restore::ResumeOutcome resume(const OpenStep& found, Value& state,
+                                const restore::ResumeRules& rules) const {
+    if (!found.folder.manifest->index) {
+      return restore::resume_into(found.shards.front(), state, rules, tools_.readers,
+                                  tools_.copiers);
+    }
+    LoadFileOptions load;
+    load.allow_pickle = tools_.allow_pickle;
+    auto loaded = restore::load_shards(found.folder, found.shards, load, tools_.readers);
+    auto outcome = restore::resume_loaded(loaded.state, found.folder.path.native(), state, rules,
+                                          tools_.copiers);
+    outcome.how = std::move(loaded.how);
+    return outcome;
+  }
+
   std::function<void(const Value&)> hook() {
     return [this](const Value& merged) {
       if (how_.prepare) how_.prepare(merged);
       // Before the state changes: a failure here has changed nothing in memory.
       if (how_.discard_newer) report_.discarded = tools_.discard_newer(report_.step);
+      if (tools_.all_agree) tools_.all_agree();
       has_changed_ = true;
     };
   }
@@ -65,7 +80,7 @@ Checkpoint restore_run(const os::Directory& directory, const RestoreOptions& how
          other.empty() ? "" : "; what lies there is " + other);
   }
   return naming_another(directory, found->folder.step, [&] {
-    auto loaded = restore::load(found->shard, load, readers);
+    auto loaded = restore::load_step(found->folder, found->shards, load, readers);
     return Checkpoint{found->folder.step, std::move(loaded.state),
                       metadata_from_json(found->folder.manifest->metadata_json), "disk",
                       std::move(loaded.how)};

@@ -19,6 +19,8 @@ struct ResumeTools {
   WorkerPool& copiers;
   /// Gives up the steps above one, durably; returns them.
   std::function<std::vector<std::int64_t>(std::int64_t step)> discard_newer;
+  /// Waits until all other ranks are as far, before the state changes. Empty where there are none.
+  std::function<void()> all_agree{};
 };
 
 /// As Checkpointer::restore.

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "base/ticket.h"
+#include "checkpointer/team.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
 
@@ -27,6 +28,8 @@ struct SaveJob {
   bool urgent = false;
   std::shared_ptr<store::FolderLock> lock;
   std::unique_ptr<store::Unlimited> unlimited;  ///< of an urgent one, until it has ended
+  std::optional<TeamSave> team{};               ///< with other ranks
+  std::exception_ptr capture_failure{};         ///< then nothing was captured; the others are told
 };
 
 /// Urgent ones first, else in the order of the calls. Thread-safe.

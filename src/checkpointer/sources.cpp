@@ -105,13 +105,20 @@ std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& con
   return std::make_unique<StateSource>(*state, std::move(metadata), state);
 }
 
-void require_storable(const Value& state) {
-  value::walk(state, [](const value::Path& path, const Value& node) {
+void require_storable(const Value& state, bool by_all) {
+  value::walk(state, [by_all](const value::Path& path, const Value& node) {
     if (node.type() == Value::Type::opaque && !node.as_opaque().pickle) {
       fail(ErrorCode::unsupported,
            "the object of type {} at '{}' cannot be saved: it is not a tensor, a number, a text or "
            "a container of such; pass allow_pickle=True to store it pickled",
            node.as_opaque().type_name, path.str());
+    }
+    if (node.kind() == Value::Kind::chunk && !by_all) {
+      fail(
+          ErrorCode::unsupported,
+          "the tensor at '{}' is a chunk of a larger one: the other ranks have the rest of it, and "
+          "this process saves alone",
+          path.str());
     }
     return true;
   });

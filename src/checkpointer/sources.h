@@ -62,7 +62,7 @@ std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& con
                                               HeaderMetadata metadata);
 
 /// Throws Error(unsupported) with the path of the first leaf that no file can
-/// hold (an object, unless it comes with a pickle).
-void require_storable(const Value& state);
+/// hold (an object, unless it comes with a pickle); a chunk, unless all ranks save.
+void require_storable(const Value& state, bool by_all = false);
 
 }  // namespace understudy

@@ -31,6 +31,7 @@ class Planner {
     for (const auto& tensor : tensors_) assignment.tensors.push_back(make(tensor));
     require_possible(assignment);
     choose_writers(assignment);
+    follow_shared(assignment);
     return assignment;
   }
 
@@ -76,6 +77,13 @@ class Planner {
       fail(ErrorCode::invalid, "'{}' is {} on rank {} and {} on rank {}; one path is one tensor",
            other.path, name(first.dtype), tensor.first_rank, name(other.dtype), rank);
     }
+    if (first.shares_with != other.shares_with) {
+      const auto say = [](const TensorOutline& t) {
+        return t.shares_with.empty() ? "by itself" : "shared with '" + t.shares_with + "'";
+      };
+      fail(ErrorCode::invalid, "the bytes of '{}' are {} on rank {} and {} on rank {}", other.path,
+           say(first), tensor.first_rank, say(other), rank);
+    }
     if (first.shape != other.shape) {
       fail(ErrorCode::invalid,
            "'{}' has the shape {} on rank {} and {} on rank {}; one path is one tensor", other.path,
@@ -85,7 +93,8 @@ class Planner {
 
   static PlannedTensor make(const Gathered& gathered) {
     const auto& outline = *gathered.first;
-    PlannedTensor tensor{outline.path, outline.dtype, outline.shape, {}};
+    PlannedTensor tensor{outline.path, outline.dtype,       outline.shape,
+                         {},           outline.shares_with, gathered.ranks};
     if (is_empty(whole(outline.shape))) {
       tensor.chunks = {{whole(outline.shape), 0, gathered.ranks, 0}};
       return tensor;
@@ -133,6 +142,7 @@ class Planner {
   static void choose_writers(Assignment& assignment) {
     std::vector<PlannedChunk*> replicas;
     for (auto& tensor : assignment.tensors) {
+      if (!tensor.shares_with.empty()) continue;
       for (auto& chunk : tensor.chunks) {
         if (chunk.holders.size() > 1) {
           replicas.push_back(&chunk);
@@ -148,6 +158,24 @@ class Planner {
         return assignment.nbytes[static_cast<std::size_t>(rank)];
       });
       assignment.nbytes[static_cast<std::size_t>(chunk->writer)] += chunk->nbytes;
+    }
+  }
+
+  // What shares bytes is written by whom writes those; all who have the one have the other.
+  void follow_shared(Assignment& assignment) const {
+    for (auto& tensor : assignment.tensors) {
+      if (tensor.shares_with.empty()) continue;
+      const auto found = by_path_.find(tensor.shares_with);
+      const auto* first = found != by_path_.end() ? &assignment.tensors[found->second] : nullptr;
+      auto& chunk = tensor.chunks.front();
+      const bool fits = first != nullptr && first->shares_with.empty() &&
+                        first->chunks.size() == 1 && tensor.chunks.size() == 1 &&
+                        first->chunks[0].holders == chunk.holders;
+      if (!fits) {
+        fail(ErrorCode::invalid, "'{}' on {} shares its bytes with '{}', which is not so there",
+             tensor.path, name_ranks(chunk.holders), tensor.shares_with);
+      }
+      chunk.writer = first->chunks[0].writer;
     }
   }
 

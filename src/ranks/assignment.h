@@ -23,6 +23,8 @@ struct PlannedTensor {
   DType dtype = DType::u8;
   Dims shape;                        ///< of the whole
   std::vector<PlannedChunk> chunks;  ///< ascending by offsets; together the whole tensor
+  std::string shares_with{};         ///< as TensorOutline::shares_with
+  std::vector<int> ranks{};          ///< that have the path, ascending
 };
 
 struct Assignment {
@@ -35,6 +37,9 @@ struct Assignment {
 /// that have it writes it, so that all write about the same number of bytes: the largest first,
 /// each by whoever has the least to write until then. Empty chunks are not written, except that an
 /// empty tensor has one chunk, the whole.
+///
+/// A tensor that shares its bytes goes where the one goes that it shares them with, and counts for
+/// nothing.
 ///
 /// Throws Error(invalid), with the path and the ranks, when the outlines do not fit together: a
 /// path twice on one rank, another dtype or shape on another rank, chunks beyond the tensor, chunks

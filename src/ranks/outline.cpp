@@ -24,7 +24,7 @@ class Decoder {
            "rank {} sent an outline of another version; all ranks must run one version", rank_);
     }
     Outline outline;
-    outline.tensors.resize(need(in_.count(4 * kNumberNbytes)));
+    outline.tensors.resize(need(in_.count(5 * kNumberNbytes)));
     for (auto& tensor : outline.tensors) decode(tensor);
     if (!in_.rest().empty()) refuse("goes on after its end");
     return outline;
@@ -64,6 +64,7 @@ class Decoder {
       chunk.offsets = dims(ndims);
       chunk.sizes = dims(ndims);
     }
+    tensor.shares_with = need(in_.text());
   }
 
   WireReader in_;
@@ -86,6 +87,7 @@ std::string encode_outline(const Outline& outline) {
       put_dims(out, chunk.offsets);
       put_dims(out, chunk.sizes);
     }
+    put_text(out, tensor.shares_with);
   }
   return out;
 }

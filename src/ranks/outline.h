@@ -16,6 +16,8 @@ struct TensorOutline {
   DType dtype = DType::u8;
   Dims shape;                 ///< of the whole tensor
   std::vector<Chunk> chunks;  ///< that this rank has; all of the tensor where it is not cut
+  /// The path of the tensor whose bytes it shares: both are written together. Empty: its own.
+  std::string shares_with{};
 
   bool operator==(const TensorOutline&) const = default;
 };

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "store/look.h"
+#include "store/step_files.h"
 
 namespace understudy {
 namespace {
@@ -44,8 +45,8 @@ std::optional<OpenStep> open_chosen_step(const os::Directory& directory,
     }
     if (!found->is_complete()) throw DamagedStep(directory, found->step, found->problem);
     try {
-      auto shard = store::open_step(*found);
-      return OpenStep{std::move(*found), std::move(shard)};
+      auto shards = store::open_shards(*found);
+      return OpenStep{std::move(*found), std::move(shards)};
     } catch (const Error& e) {
       if (!store::is_still_there(directory, found->path.filename(), *found->folder)) continue;
       if (e.code() == ErrorCode::corrupt) throw DamagedStep(directory, found->step, e.what());

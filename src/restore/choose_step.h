@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "os/file.h"
 #include "store/reader.h"
@@ -25,10 +26,10 @@ class DamagedStep : public Error {
   std::string reason_;
 };
 
-/// A step whose file is open: it is read to its end, whatever becomes of its name.
+/// A step whose files are open: they are read to their ends, whatever becomes of its name.
 struct OpenStep {
   store::StepFolder folder;
-  store::ShardReader shard;
+  std::vector<store::ShardReader> shards;
 };
 
 /// Opens the step asked for, or the newest (below `below`, when given); when a

@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "base/error.h"
-#include "restore/load.h"
+#include "os/path.h"
+#include "restore/load_shards.h"
 #include "store/foreign.h"
 #include "store/look.h"
+#include "store/step_files.h"
 #include "store/weight_index.h"
 
 namespace understudy::restore {
@@ -107,6 +109,21 @@ std::optional<std::string> only_name(const os::Directory& folder, std::string_vi
        other.empty() ? "" : "; what lies there is " + other);
 }
 
+/// The step that has the path; should a writer replace it meanwhile, what has the path then.
+Value load_step_at(const std::filesystem::path& path, const LoadFileOptions& options,
+                   WorkerPool& readers) {
+  for (int turn = 0; turn < store::kReadTurns; ++turn) {
+    const auto step = store::look_at_step(path);
+    try {
+      return load_step(step, store::open_shards(step), options, readers).state;
+    } catch (const Error&) {
+      const auto now = os::find_file(path);
+      if (now && now->is_same_file(step.folder->info())) throw;
+    }
+  }
+  store::fail_restless(path);
+}
+
 std::string own_name(const std::filesystem::path& path) {
   return path.has_filename() ? path.filename() : path.parent_path().filename();
 }
@@ -116,7 +133,7 @@ std::string own_name(const std::filesystem::path& path) {
 Value load_folder(const std::filesystem::path& path, const LoadFileOptions& options,
                   WorkerPool& readers) {
   const auto folder = os::Directory::open(path);
-  const auto step = [&] { return load(store::open_step_at(path), options, readers).state; };
+  const auto step = [&] { return load_step_at(path, options, readers); };
   if (store::is_step_itself(folder)) return step();
   if (const auto index = only_name(folder, kIndexEnd)) {
     return load_indexed(folder, *index, options, readers);

@@ -10,6 +10,7 @@
 #include "restore/aliasing.h"
 #include "restore/arrange.h"
 #include "restore/block_reader.h"
+#include "restore/cut.h"
 #include "restore/decode.h"
 #include "understudy/loadable.h"
 
@@ -25,14 +26,14 @@ struct Arrangement {
 // Gives tensors that only stand for bytes of the file memory of their own.
 class PrivateCopies {
  public:
-  explicit PrivateCopies(const Addresses& file, Arrangement* arrangement = nullptr)
+  explicit PrivateCopies(const Addresses* file, Arrangement* arrangement = nullptr)
       : file_(file), arrangement_(arrangement) {}
 
   // The same tree over new storages, which are filled from `destinations`.
   Value replace(const Value& node) {
     switch (node.type()) {
       case Value::Type::tensor: {
-        if (!file_.contains(node.as_tensor())) return node;
+        if (!stands_for_file(node.as_tensor())) return node;
         return Value(replace(node.as_tensor())).with_kind(node.kind(), node.extra());
       }
       case Value::Type::dict: {
@@ -52,7 +53,10 @@ class PrivateCopies {
     }
   }
 
+  bool stands_for_file(const Tensor& t) const { return file_ != nullptr && file_->contains(t); }
+
   Tensor replace(const Tensor& t) {
+    if (!stands_for_file(t)) return t;
     const Tensor made(storage_for(t.storage()), t.dtype(), t.shape(), t.strides(), t.byte_offset());
     if (arrangement_ == nullptr) return made;
     const auto form = arrangement_->forms.find(t.storage());
@@ -66,7 +70,7 @@ class PrivateCopies {
     for (const auto& [from, to] : storages_) nbytes += to->nbytes();
     if (nbytes > 0) os::require_memory("the part of the state that is new", nbytes);
     for (const auto& [from, to] : storages_) {
-      all.push_back({file_.offset(from->data()), to->nbytes(), to->data(), true});
+      all.push_back({file_->offset(from->data()), to->nbytes(), to->data(), true});
     }
     return all;
   }
@@ -78,7 +82,7 @@ class PrivateCopies {
     return to;
   }
 
-  const Addresses& file_;
+  const Addresses* file_;  // null where all has been read
   Arrangement* arrangement_;
   std::map<std::shared_ptr<const Storage>, std::shared_ptr<const Storage>> storages_;
 };
@@ -89,17 +93,17 @@ struct Overwrite {
   std::vector<Destination> destinations;
   std::vector<transfer::TensorCopy> others;
 
-  Overwrite(const Addresses& file, const std::vector<transfer::TensorCopy>& copies) {
+  Overwrite(const Addresses* file, const std::vector<transfer::TensorCopy>& copies) {
     PrivateCopies own(file);
     const auto add_other = [&](const transfer::TensorCopy& c) {
       if (c.to.numel() == 0) return;
-      // What does not stand for bytes of the file was made by the comparison.
-      others.push_back(file.contains(c.from) ? transfer::TensorCopy{own.replace(c.from), c.to} : c);
+      // What does not stand for bytes of the file was made by the comparison, or read already.
+      others.push_back({own.replace(c.from), c.to});
     };
     const auto groups = transfer::group_copies(copies);
     for (const auto* c : groups.runs) {
-      if (c->to.numel() > 0 && file.contains(c->from)) {
-        destinations.push_back({file.offset(c->from.data()), c->to.nbytes(), c->to.data(), false});
+      if (c->to.numel() > 0 && own.stands_for_file(c->from)) {
+        destinations.push_back({file->offset(c->from.data()), c->to.nbytes(), c->to.data(), false});
       } else {
         add_other(*c);
       }
@@ -111,10 +115,10 @@ struct Overwrite {
   }
 };
 
-void require_fit(const store::ShardReader& file, const std::vector<std::string>& misfits) {
+void require_fit(const std::string& file, const std::vector<std::string>& misfits) {
   if (misfits.empty()) return;
-  fail(ErrorCode::invalid, "{} does not fit the state given, and nothing was changed: {}",
-       file.name(), fmt::join(misfits, "; "));
+  fail(ErrorCode::invalid, "{} does not fit the state given, and nothing was changed: {}", file,
+       fmt::join(misfits, "; "));
 }
 
 // Runs a step that changes the caller's state; a failure of ours says so.
@@ -128,52 +132,54 @@ void change(const Step& step) {
   }
 }
 
-}  // namespace
+// What was decoded of a step, and how what has not been read yet is read.
+struct Decoded {
+  Value state;
+  std::string name;  ///< of the file or the step
+  const Addresses* file = nullptr;
+  Arrangement* arrangement = nullptr;
+  BlockReader* reader = nullptr;
 
-ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
-                          WorkerPool& readers, WorkerPool& copiers) {
-  // 1. Every byte, verified.
-  BlockReader reader(file, readers);
-  reader.verify_all();
+  void read(std::vector<Destination> destinations) const {
+    if (reader != nullptr) reader->read(std::move(destinations));
+  }
+};
+
+ResumeOutcome resume_decoded(const Decoded& decoded, Value& state, const ResumeRules& rules,
+                             WorkerPool& copiers) {
   ResumeOutcome outcome;
-  outcome.how = reader.how();
-  const auto& entries = file.header().entries;
-  const Addresses addresses(file);
-  Arrangement arrangement{{}, Arranger(file.name(), file.header().data_nbytes)};
-  const EntryMemory memory{[&](std::uint32_t e) { return addresses.storage(entries[e]); },
-                           [&](std::uint32_t e) { return reader.bytes(entries[e]); },
-                           [&](const Tensor& t, const auto& form) {
-                             arrangement.forms[t.storage()] = form;
-                             return t;
-                           }};
-  const auto decoded = decode_state(file, memory, {}, rules.allow_pickle);
-
   // 2. The trees, and what objects say.
-  auto found = match(state, renamed(decoded, state, rules.rename), rules.match);
+  auto found =
+      match(state, cut_for(state, renamed(decoded.state, state, rules.rename)), rules.match);
   if (!found.rename.empty() && !found.misfits.empty()) {
     found.misfits.push_back("some would fit with rename=" + found.rename);
   }
-  require_fit(file, found.misfits);
+  require_fit(decoded.name, found.misfits);
   outcome.missing = std::move(found.missing);
   outcome.unexpected = std::move(found.unexpected);
   outcome.mismatched = std::move(found.mismatched);
 
   // 3. What needs memory of its own is read first: until all of that is there,
   // nothing has changed.
-  PrivateCopies own(addresses, &arrangement);
+  PrivateCopies own(decoded.file, decoded.arrangement);
   for (auto& part : found.objects) part.saved = own.replace(part.saved);
   auto merged = own.replace(found.merged);
   for (auto& claim : found.claims) {
-    const auto form = arrangement.forms.find(claim.from.storage());
-    if (form != arrangement.forms.end()) claim.form = form->second;
+    if (decoded.arrangement == nullptr) continue;
+    const auto& forms = decoded.arrangement->forms;
+    const auto form = forms.find(claim.from.storage());
+    if (form != forms.end()) claim.form = form->second;
   }
   AliasCheck aliases(std::move(found.claims));
   for (auto& claim : aliases.claims()) claim.from = own.replace(claim.from);
-  os::require_memory("the part of the state that is new", arrangement.arranger.nbytes());
-  reader.read(own.destinations());
-  transfer::copy_tensors(arrangement.arranger.take_copies(), copiers);
-  require_fit(file, aliases.conflicts(copiers));
-  auto overwrite = Overwrite(addresses, found.copies);
+  if (decoded.arrangement != nullptr) {
+    auto& arranger = decoded.arrangement->arranger;
+    os::require_memory("the part of the state that is new", arranger.nbytes());
+    decoded.read(own.destinations());
+    transfer::copy_tensors(arranger.take_copies(), copiers);
+  }
+  require_fit(decoded.name, aliases.conflicts(copiers));
+  auto overwrite = Overwrite(decoded.file, found.copies);
   for (const auto& part : found.objects) {
     if (auto* more = dynamic_cast<PartLoadable*>(part.object.get())) more->prepare(part.saved);
   }
@@ -184,11 +190,40 @@ ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const Re
     for (auto& part : found.objects) part.object->load(std::exchange(part.saved, {}));
   });
   change([&] {
-    reader.read(std::move(overwrite.destinations));
+    decoded.read(std::move(overwrite.destinations));
     transfer::copy_tensors(overwrite.others, copiers);
   });
   state = std::move(merged);
   return outcome;
+}
+
+}  // namespace
+
+ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
+                          WorkerPool& readers, WorkerPool& copiers) {
+  // 1. Every byte, verified.
+  BlockReader reader(file, readers);
+  reader.verify_all();
+  const auto how = reader.how();
+  const auto& entries = file.header().entries;
+  const Addresses addresses(file);
+  Arrangement arrangement{{}, Arranger(file.name(), file.header().data_nbytes)};
+  const EntryMemory memory{[&](std::uint32_t e) { return addresses.storage(entries[e]); },
+                           [&](std::uint32_t e) { return reader.bytes(entries[e]); },
+                           [&](const Tensor& t, const auto& form) {
+                             arrangement.forms[t.storage()] = form;
+                             return t;
+                           }};
+  const auto decoded = decode_state(file, memory, {}, rules.allow_pickle);
+  auto outcome = resume_decoded({decoded, file.name(), &addresses, &arrangement, &reader}, state,
+                                rules, copiers);
+  outcome.how = how;
+  return outcome;
+}
+
+ResumeOutcome resume_loaded(const Value& saved, const std::string& name, Value& state,
+                            const ResumeRules& rules, WorkerPool& copiers) {
+  return resume_decoded({.state = saved, .name = name}, state, rules, copiers);
 }
 
 }  // namespace understudy::restore

@@ -41,4 +41,9 @@ struct ResumeOutcome {
 ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
                           WorkerPool& readers, WorkerPool& copiers);
 
+/// The same from 2 on, of a state that was read, verified, into private memory. `name` is for
+/// messages.
+ResumeOutcome resume_loaded(const Value& saved, const std::string& name, Value& state,
+                            const ResumeRules& rules, WorkerPool& copiers);
+
 }  // namespace understudy::restore

@@ -30,6 +30,7 @@ std::string_view to_string(Value::Kind kind) noexcept {
     case Value::Kind::ellipsis: return "ellipsis";
     case Value::Kind::long_integer: return "long_integer";
     case Value::Kind::typed: return "typed";
+    case Value::Kind::chunk: return "chunk";
   }
   return "plain";
 }

@@ -1,0 +1,74 @@
+// This rank among the others: what a Checkpointer's calls agree on. docs/ranks.md has the
+// exchanges.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpointer/commit_for_all.h"
+#include "ranks/assignment.h"
+#include "ranks/state_parts.h"
+#include "understudy/peers.h"
+
+namespace understudy {
+
+/// What a rank does for one save, once all have agreed.
+struct TeamSave {
+  SaveOfAll save;
+  Value shard;        ///< what this rank writes
+  std::string index;  ///< what it adds to the index
+  std::shared_ptr<const ranks::Assignment> assignment;
+};
+
+/// Calls are made by all ranks in the same order, one at a time.
+class Team {
+ public:
+  Team(std::shared_ptr<Peers> peers, std::chrono::duration<double> timeout);
+
+  /// What a rank says in the call of a save.
+  struct Call {
+    std::string how;
+    std::string hash;           ///< of its outline
+    std::uint64_t made_by = 0;  ///< the save whose assignment it has; 0: none
+  };
+
+  bool is_first() const { return peers_->rank() == 0; }
+  const CommitForAll& commit() const { return commit_; }
+
+  /// The call of a save. `prepare` checks what can be known at once, and takes the state apart;
+  /// when it throws on one rank, all throw its Error. `how` must be the same on all. Nothing but a
+  /// few bytes is exchanged when the outlines are the last ones.
+  TeamSave agree(std::int64_t step, const std::string& how,
+                 const std::function<ranks::StateParts()>& prepare);
+
+  /// The step that rank 0 chooses; nothing when it finds none. Its failure is that of all.
+  std::optional<std::int64_t> choose_step(
+      const std::string& what, const std::function<std::optional<std::int64_t>()>& choose);
+
+  /// Between the look at something and what is done about it: `look` throws on one rank, and all
+  /// throw its Error. `look` calls what it is given when it has seen enough, and does the rest
+  /// then.
+  void look_then_do(const std::string& what, std::int64_t step,
+                    const std::function<void(const std::function<void()>& all_agree)>& look);
+
+ private:
+  std::uint64_t next_number() { return next_number_++; }
+  bool is_last_assignment(const std::vector<Call>& calls, std::int64_t step) const;
+
+  const std::shared_ptr<Peers> peers_;
+  const ranks::Exchanger exchanger_;
+  const CommitForAll commit_;
+  std::uint64_t next_number_ = 0;
+  std::uint64_t next_save_ = 1;
+  // The last assignment, the save that it was made for, and the hashes of its outlines.
+  std::uint64_t made_by_ = 0;
+  std::vector<std::string> hashes_;
+  std::shared_ptr<const ranks::Assignment> assignment_;
+};
+
+}  // namespace understudy

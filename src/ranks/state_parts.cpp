@@ -1,0 +1,192 @@
+#include "ranks/state_parts.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "format/tree.h"
+#include "understudy/chunk.h"
+#include "value/extents.h"
+#include "value/walk.h"
+
+namespace understudy::ranks {
+namespace {
+
+class Splitter {
+ public:
+  StateParts split(const Value& state) {
+    parts_.skeleton = visit({}, state, 0);
+    find_shared();
+    return std::move(parts_);
+  }
+
+ private:
+  Value visit(const value::Path& path, const Value& node, int depth) {
+    if (depth > kMaxDepth) {
+      fail(ErrorCode::invalid, "'{}' is nested more than {} deep", path.str(), kMaxDepth);
+    }
+    format::Blob::Type blob;
+    if (node.type() == Value::Type::tensor) return take_tensor(path, node);
+    if (format::is_blob(node, blob)) return take_blob(path, node);
+    switch (node.type()) {
+      case Value::Type::dict: {
+        Value::Pairs pairs;
+        for (const auto& [key, child] : node.pairs()) {
+          const value::Path way{&path, &key, -1};
+          pairs.emplace_back(key, visit(way, child, depth + 1));
+        }
+        return Value::dict(std::move(pairs)).with_kind(node.kind(), node.extra());
+      }
+      case Value::Type::list:
+      case Value::Type::tuple: {
+        Value::Items items;
+        for (const auto& child : node.items()) {
+          const value::Path way{&path, nullptr, std::ssize(items)};
+          items.push_back(visit(way, child, depth + 1));
+        }
+        auto made = node.type() == Value::Type::list ? Value::list(std::move(items))
+                                                     : Value::tuple(std::move(items));
+        return made.with_kind(node.kind(), node.extra());
+      }
+      default: return node;
+    }
+  }
+
+  Value take_tensor(const value::Path& path, const Value& node) {
+    const auto& tensor = node.as_tensor();
+    const auto place = chunk_of(node);
+    if (!place) return take(path, {{}, node, tensor.shape(), whole(tensor.shape()), 0});
+    Chunk chunk{place->offsets, tensor.shape()};
+    if (!possible_nbytes(place->shape, tensor.dtype()) || !lies_within(chunk, place->shape)) {
+      fail(ErrorCode::invalid,
+           "the chunk at '{}' does not lie in its tensor: {} elements at {} of {}", path.str(),
+           to_text(chunk.sizes), to_text(chunk.offsets), to_text(place->shape));
+    }
+    return take(path, {{}, Value(tensor), place->shape, std::move(chunk), 0});
+  }
+
+  Value take_blob(const value::Path& path, const Value& node) {
+    const Dims shape{static_cast<std::int64_t>(format::blob_nbytes(node))};
+    return take(path, {{}, node, shape, whole(shape), 0});
+  }
+
+  Value take(const value::Path& path, PartLeaf leaf) {
+    const auto name = path.str();
+    leaf.key = name;
+    for (int i = 2; !keys_.insert(leaf.key).second; ++i) leaf.key = format_text("{}#{}", name, i);
+    leaf.first = parts_.leaves.size();
+    parts_.leaves.push_back(std::move(leaf));
+    return Opaque{parts_.leaves.back().key, nullptr, nullptr, nullptr};
+  }
+
+  // Chunks are by themselves, whatever they share: other ranks have other ones.
+  void find_shared() {
+    std::vector<const Tensor*> tensors;
+    std::vector<std::size_t> places;
+    for (std::size_t i = 0; i < parts_.leaves.size(); ++i) {
+      const auto& leaf = parts_.leaves[i];
+      if (leaf.value.type() != Value::Type::tensor || leaf.chunk != whole(leaf.shape)) continue;
+      tensors.push_back(&leaf.value.as_tensor());
+      places.push_back(i);
+    }
+    std::map<std::uint32_t, std::size_t> firsts;
+    const auto placements = value::find_extents(tensors).placements;
+    for (std::size_t t = 0; t < tensors.size(); ++t) {
+      parts_.leaves[places[t]].first =
+          firsts.try_emplace(placements[t].extent, places[t]).first->second;
+    }
+  }
+
+  StateParts parts_;
+  std::set<std::string> keys_;
+};
+
+// The keys of dicts that `first` lacks.
+Value merge(const Value& first, const Value& other) {
+  if (first.type() != Value::Type::dict || other.type() != Value::Type::dict) return first;
+  Value::Pairs pairs(first.pairs().begin(), first.pairs().end());
+  std::map<std::string, std::size_t> places;
+  const auto id_of = [](const Value& key) {
+    std::string id;
+    value::append_key_id(id, key);
+    return id;
+  };
+  for (std::size_t i = 0; i < pairs.size(); ++i) places.emplace(id_of(pairs[i].first), i);
+  for (const auto& [key, child] : other.pairs()) {
+    const auto [place, is_new] = places.try_emplace(id_of(key), pairs.size());
+    if (is_new) {
+      pairs.emplace_back(key, child);
+    } else {
+      auto& mine = pairs[place->second].second;
+      mine = merge(mine, child);
+    }
+  }
+  return Value::dict(std::move(pairs)).with_kind(first.kind(), first.extra());
+}
+
+}  // namespace
+
+StateParts split_state(const Value& state) {
+  return Splitter().split(state);
+}
+
+Outline outline_of(const StateParts& parts) {
+  Outline outline;
+  for (std::size_t i = 0; i < parts.leaves.size(); ++i) {
+    const auto& leaf = parts.leaves[i];
+    const bool is_tensor = leaf.value.type() == Value::Type::tensor;
+    outline.tensors.push_back({leaf.key,
+                               is_tensor ? leaf.value.as_tensor().dtype() : DType::u8,
+                               leaf.shape,
+                               {leaf.chunk},
+                               leaf.first == i ? "" : parts.leaves[leaf.first].key});
+  }
+  return outline;
+}
+
+Value shard_of(const StateParts& parts, const Assignment& assignment, int rank) {
+  std::map<std::string_view, const PlannedTensor*> planned;
+  for (const auto& tensor : assignment.tensors) planned.emplace(tensor.path, &tensor);
+  Value::Pairs pairs;
+  for (const auto& leaf : parts.leaves) {
+    const auto& tensor = *planned.at(leaf.key);
+    const bool is_cut = leaf.chunk != whole(leaf.shape);
+    // Of an empty tensor nobody may have the whole, which is what is written.
+    const bool is_made = is_cut && is_empty(whole(leaf.shape));
+    const auto is_mine = std::ranges::any_of(tensor.chunks, [&](const PlannedChunk& chunk) {
+      return chunk.writer == rank && (is_made || chunk.chunk == leaf.chunk);
+    });
+    if (!is_mine) continue;
+    pairs.emplace_back(leaf.key,
+                       is_made ? Value(Tensor::zeros(tensor.dtype, tensor.shape)) : leaf.value);
+  }
+  return Value::dict(std::move(pairs));
+}
+
+std::string encode_skeleton(const Value& skeleton) {
+  return format::encode_tree(skeleton, {});
+}
+
+Value decode_skeleton(std::string_view text, std::string_view source) {
+  format::TreeSource tree;
+  tree.tensor = [&](const format::View&) -> Value {
+    fail(ErrorCode::corrupt, "{}: a tensor stands in the tree itself", source);
+  };
+  tree.blob = [&](std::uint32_t) -> std::string {
+    fail(ErrorCode::corrupt, "{}: a long leaf stands in the tree itself", source);
+  };
+  tree.opaque = [](std::uint32_t, const std::string& key) -> Value {
+    return Opaque{key, nullptr, nullptr, nullptr};
+  };
+  return format::decode_tree(text, {}, tree, source);
+}
+
+Value merge_skeletons(std::span<const Value> skeletons) {
+  auto merged = skeletons.front();
+  for (const auto& other : skeletons.subspan(1)) merged = merge(merged, other);
+  return merged;
+}
+
+}  // namespace understudy::ranks

@@ -1,0 +1,196 @@
+#include "restore/load_shards.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "format/tree.h"
+#include "os/system.h"
+#include "ranks/index_text.h"
+#include "ranks/ranges.h"
+#include "restore/selection.h"
+#include "store/step_files.h"
+#include "value/walk.h"
+
+namespace understudy::restore {
+namespace {
+
+using ranks::StoredTensor;
+
+class ShardsLoader {
+ public:
+  ShardsLoader(const store::StepFolder& step, const std::vector<store::ShardReader>& shards,
+               const LoadFileOptions& options, WorkerPool& readers)
+      : shards_(shards),
+        options_(options),
+        readers_(readers),
+        name_((step.path / store::kIndexName).native()) {
+    std::vector<std::string> files;
+    for (const auto& file : step.manifest->files) files.push_back(file.name);
+    index_ = ranks::read_step_index(store::read_index_text(step), std::move(files), name_);
+  }
+
+  Loaded load() {
+    const auto skeleton = select();
+    value::walk(skeleton, [&](const value::Path&, const Value& node) {
+      if (is_leaf(node)) wanted_.insert(node.as_opaque().type_name);
+      return true;
+    });
+    for (const auto& tensor : index_.chunks.tensors) {
+      if (wanted_.contains(tensor.path)) tensors_.emplace(tensor.path, &tensor);
+    }
+    read_shards();
+    return {put_leaves(skeleton), how_};
+  }
+
+ private:
+  static bool is_leaf(const Value& node) {
+    return node.type() == Value::Type::opaque && !node.as_opaque().pickle;
+  }
+
+  // The tree of what `names` takes; leaves are still opaque.
+  Value select() const {
+    Selection selection(options_.names);
+    format::TreeSource source;
+    source.opaque = [](std::uint32_t, const std::string& key) -> Value {
+      return Opaque{key, nullptr, nullptr, nullptr};
+    };
+    source.tensor = [&](const format::View&) -> Value { refuse("has a tensor in its tree"); };
+    source.blob = [&](std::uint32_t) -> std::string { refuse("has a long leaf in its tree"); };
+    if (!selection.takes_all()) source.select = std::ref(selection);
+    auto skeleton = format::decode_tree(index_.skeleton, {}, source, name_);
+    if (const auto* name = selection.first_unseen()) {
+      fail(ErrorCode::not_found, "{} has nothing named '{}'", name_, *name);
+    }
+    return skeleton;
+  }
+
+  template <class... Args>
+  [[noreturn]] void refuse(fmt::format_string<Args...> what, Args&&... args) const {
+    fail(ErrorCode::corrupt, "{} {}", name_, format_text(what, std::forward<Args>(args)...));
+  }
+
+  // Each shard once, and of it only what is wanted.
+  void read_shards() {
+    std::vector<std::set<std::string>> entries(shards_.size());
+    for (const auto& [key, tensor] : tensors_) {
+      for (const auto& stored : tensor->chunks) entries[stored.file].insert(stored.entry);
+    }
+    loaded_.resize(shards_.size());
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+      if (entries[i].empty()) continue;
+      auto options = options_;
+      options.names.clear();
+      if (!options_.names.empty()) options.names.assign(entries[i].begin(), entries[i].end());
+      auto loaded = restore::load(shards_[i], options, readers_);
+      if (how_.empty()) how_ = std::move(loaded.how);
+      for (const auto& [key, value] : loaded.state.pairs()) {
+        if (key.type() == Value::Type::text) loaded_[i].emplace(key.as_text(), value);
+      }
+    }
+  }
+
+  const Value& entry(const ranks::StoredChunk& stored) const {
+    const auto found = loaded_[stored.file].find(stored.entry);
+    if (found == loaded_[stored.file].end()) {
+      refuse("says that '{}' lies in {}, which does not have it", stored.entry,
+             index_.chunks.files[stored.file]);
+    }
+    return found->second;
+  }
+
+  Value put_leaves(const Value& node) {
+    switch (node.type()) {
+      case Value::Type::opaque: return is_leaf(node) ? leaf(node.as_opaque().type_name) : node;
+      case Value::Type::dict: {
+        Value::Pairs pairs;
+        for (const auto& [key, child] : node.pairs()) pairs.emplace_back(key, put_leaves(child));
+        return Value::dict(std::move(pairs)).with_kind(node.kind(), node.extra());
+      }
+      case Value::Type::list:
+      case Value::Type::tuple: {
+        Value::Items items;
+        for (const auto& child : node.items()) items.push_back(put_leaves(child));
+        auto made = node.type() == Value::Type::list ? Value::list(std::move(items))
+                                                     : Value::tuple(std::move(items));
+        return made.with_kind(node.kind(), node.extra());
+      }
+      default: return node;
+    }
+  }
+
+  Value leaf(const std::string& key) {
+    const auto found = tensors_.find(key);
+    if (found == tensors_.end()) refuse("does not say where '{}' lies", key);
+    const auto& tensor = *found->second;
+    if (tensor.chunks.empty()) return Tensor::zeros(tensor.dtype, tensor.shape);
+    const auto whole = ranks::whole(tensor.shape);
+    if (tensor.chunks.size() == 1 && tensor.chunks[0].chunk == whole) {
+      return entry(tensor.chunks[0]);
+    }
+    return join(tensor, whole);
+  }
+
+  // A tensor of its chunks, which cover it: the index was looked at for that.
+  Value join(const StoredTensor& tensor, const ranks::Chunk& whole) {
+    os::require_memory("a tensor of several chunks",
+                       *ranks::possible_nbytes(tensor.shape, tensor.dtype));
+    const auto joined = Tensor::zeros(tensor.dtype, tensor.shape);
+    for (const auto& stored : tensor.chunks) {
+      const auto& value = entry(stored);
+      const bool fits = value.type() == Value::Type::tensor &&
+                        value.as_tensor().dtype() == tensor.dtype &&
+                        value.as_tensor().shape() == stored.chunk.sizes;
+      if (!fits) {
+        refuse("says that '{}' of {} is a chunk of '{}' with the shape {}, which it is not",
+               stored.entry, index_.chunks.files[stored.file], tensor.path,
+               ranks::to_text(stored.chunk.sizes));
+      }
+      ranks::copy_part(value.as_tensor(), stored.chunk, joined, whole, stored.chunk);
+      loaded_[stored.file].erase(stored.entry);  // its memory is not needed any more
+    }
+    return joined;
+  }
+
+  const std::vector<store::ShardReader>& shards_;
+  const LoadFileOptions& options_;
+  WorkerPool& readers_;
+  const std::string name_;
+  ranks::StepIndex index_;
+  std::set<std::string> wanted_;
+  std::map<std::string, const StoredTensor*> tensors_;  // that are wanted
+  std::vector<std::map<std::string, Value>> loaded_;    // by shard
+  std::string how_;
+};
+
+void require_no_pickle(const Value& state, const std::string& step) {
+  value::walk(state, [&](const value::Path& path, const Value& node) {
+    if (node.type() == Value::Type::opaque) {
+      fail(ErrorCode::unsupported,
+           "{} has a pickled object of type {} at '{}'; loading it runs code from the file, so it "
+           "needs allow_pickle=True",
+           step, node.as_opaque().type_name, path.str());
+    }
+    return true;
+  });
+}
+
+}  // namespace
+
+Loaded load_shards(const store::StepFolder& step, const std::vector<store::ShardReader>& shards,
+                   const LoadFileOptions& options, WorkerPool& readers) {
+  auto loaded = ShardsLoader(step, shards, options, readers).load();
+  if (!options.allow_pickle) require_no_pickle(loaded.state, step.path.native());
+  return loaded;
+}
+
+Loaded load_step(const store::StepFolder& step, const std::vector<store::ShardReader>& shards,
+                 const LoadFileOptions& options, WorkerPool& readers) {
+  if (step.manifest->index) return load_shards(step, shards, options, readers);
+  return load(shards.front(), options, readers);
+}
+
+}  // namespace understudy::restore
