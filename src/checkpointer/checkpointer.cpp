@@ -297,8 +297,9 @@ Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
                                     const SaveOptions& options, std::uint64_t number) {
   state_->require_here();
   if (state_->has_team()) return state_->save_with_team(step, state, options);
-  return *state_->save(step, &state, options, [&](const auto& ticket) {
-    return state_->stager().capture(state, number, ticket, false, ignore_captured);
+  const auto own = state_->options.peers ? ranks::alone(state) : state;
+  return *state_->save(step, &own, options, [&](const auto& ticket) {
+    return state_->stager().capture(own, number, ticket, false, ignore_captured);
   });
 }
 

@@ -30,6 +30,9 @@ struct StateParts {
 /// Takes `state` apart. Throws Error(invalid), with the path, for a chunk that cannot be.
 StateParts split_state(const Value& state);
 
+/// The state of one rank that is alone: chunks that are their whole tensors are tensors.
+Value alone(const Value& state);
+
 Outline outline_of(const StateParts& parts);
 
 /// What `rank` writes: a dict of keys and leaves. Leaves that share bytes are together.
