@@ -30,11 +30,11 @@ def write_tree(tmp_path):
         root = tmp_path / "tree"
         for name in ("include", "docs/_static"):
             shutil.copytree(ROOT / name, root / name)
-        for name in ("docs/conf.py", "docs/commit.md", "docs/format.md"):
-            shutil.copy(ROOT / name, root / name)
+        shutil.copy(ROOT / "docs/conf.py", root / "docs/conf.py")
+        (root / "docs/commit.md").write_text("# The commit\n\n## The protocol\n\nBy numbers.\n")
         (root / "python/understudy").mkdir(parents=True)
         shutil.copy(ROOT / "python/understudy/_core.pyi", root / "python/understudy")
-        toctree = "```{toctree}\ncommit\nformat\n```\n"
+        toctree = "```{toctree}\ncommit\n```\n"
         (root / "docs/index.md").write_text(f"# Top\n\n{toctree}\n{text}")
         return root
 
