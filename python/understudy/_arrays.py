@@ -76,9 +76,14 @@ def _dtype(told: Any, depth: int = 0) -> np.dtype[Any]:
         raise ValueError("its dtype has other names than formats")
     if any(type(name) is not str for name in names) or any(type(n) is not int for n in offsets):
         raise ValueError("its dtype has names or offsets that are none")
+    made_formats = [_dtype(one, depth + 1) for one in formats]
+    # NumPy's own look at them overflows.
+    ends = [at + one.itemsize for at, one in zip(offsets, made_formats, strict=True)]
+    if any(at < 0 for at in offsets) or any(end > itemsize for end in ends):
+        raise ValueError("its dtype has a field that lies outside of it")
     fields = {
         "names": list(names),
-        "formats": [_dtype(one, depth + 1) for one in formats],
+        "formats": made_formats,
         "offsets": list(offsets),
         "itemsize": itemsize,
         "aligned": part(told, "aligned", bool),
@@ -132,8 +137,8 @@ def _make_array(fields: Fields) -> np.ndarray[Any, Any]:
         raise ValueError("its data has another shape than its dtype needs")
     if data.size == 0:
         return np.zeros(shape, dtype)
-    if data.strides[-1] != 1:
-        data = np.ascontiguousarray(data)
+    if data.strides[-1] != 1 and data.shape[-1] != 1:
+        raise ValueError("its elements' bytes do not lie side by side")
     return np.asarray(data.view(dtype)[..., 0])
 
 
@@ -198,6 +203,10 @@ def _assign_masked(mine: Any, new: Any) -> None:
         mine.harden_mask()
 
 
+def _misfit_masked(mine: Any, new: Any) -> str | None:
+    return None if mine.dtype == new.dtype else "its elements have other fields"
+
+
 def _make_scalar(fields: Fields) -> Any:
     array = part(fields, "array", np.ndarray)
     if array.shape != ():
@@ -233,9 +242,9 @@ def _check_bits(name: str, state: Any) -> Any:
     for key, length in lengths.items():
         if part(inner, key, np.ndarray).shape != (length,):
             raise ValueError(f"its part '{key}' has another length")
-    position = inner.get("pos", state.get("buffer_pos", 0))
-    if type(position) is not int or not 0 <= position <= most:
-        raise ValueError("its position is none")
+    for position in (inner.get("pos", 0), state.get("buffer_pos", 0)):
+        if type(position) is not int or not 0 <= position <= most:
+            raise ValueError("its position is none")
     if "buffer" in state and part(state, "buffer", np.ndarray).shape != (4,):
         raise ValueError("its buffer has another length")
     return state
@@ -286,10 +295,20 @@ def _assign_random_state(mine: Any, new: Any) -> None:
 
 
 _MOST_POOL = 1024
+# Words are made of the integers by a time that grows as the square of their length.
+_MOST_BITS = 1 << 16
+
+
+def _is_seed(value: Any) -> bool:
+    numbers = value if isinstance(value, list | tuple) else (value,)
+    lengths = [n.bit_length() for n in numbers if type(n) is int]
+    return sum(lengths) <= _MOST_BITS and len(numbers) <= _MOST_BITS
 
 
 def _take_seeds(seeds: Any) -> Fields:
     if seeds.pool_size > _MOST_POOL:
+        raise NotTold
+    if not _is_seed(seeds.entropy) or not _is_seed(seeds.spawn_key):
         raise NotTold
     names = ("entropy", "spawn_key", "pool_size", "n_children_spawned")
     return {name: getattr(seeds, name) for name in names}
@@ -299,6 +318,8 @@ def _make_seeds(fields: Fields) -> np.random.SeedSequence:
     pool_size = part(fields, "pool_size", int)
     if not 0 < pool_size <= _MOST_POOL:
         raise ValueError("its pool has a size that none has")
+    if not _is_seed(fields.get("entropy")) or not _is_seed(fields.get("spawn_key")):
+        raise ValueError(f"it has more than {_MOST_BITS} bits")
     return np.random.SeedSequence(
         fields.get("entropy"),
         spawn_key=part(fields, "spawn_key", tuple),
@@ -318,7 +339,13 @@ _DTYPE = Form(
 _FORMS: dict[type, Form] = {
     np.ndarray: _ARRAY,
     np.recarray: Form("numpy.recarray", _take_records, _make_records, _assign_array),
-    np.ma.MaskedArray: Form("numpy.ma.MaskedArray", _take_masked, _make_masked, _assign_masked),
+    np.ma.MaskedArray: Form(
+        "numpy.ma.MaskedArray",
+        _take_masked,
+        _make_masked,
+        _assign_masked,
+        misfit=_misfit_masked,
+    ),
     np.void: _SCALAR,
     np.record: _SCALAR,
     np.longdouble: _SCALAR,

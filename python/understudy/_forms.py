@@ -22,6 +22,8 @@ class Form(NamedTuple):
     assign: Callable[[Any, Any], None] | None = None
     # Immutable and hashable.
     is_value: bool = False
+    # Why an object cannot be given the value of another one of its type and fields, or None.
+    misfit: Callable[[Any, Any], str | None] | None = None
 
 
 def part(fields: Fields, name: str, *types: type) -> Any:

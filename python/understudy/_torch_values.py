@@ -37,6 +37,14 @@ def _tensor(fields: Fields, name: str) -> Any:
     return value
 
 
+def _index(fields: Fields, name: str) -> Any:
+    """One of indices: not a few that are repeated, which grow to any size."""
+    value = _tensor(fields, name)
+    if value.dim() > 0 and value.shape[-1] > 1 and value.stride(-1) == 0:
+        raise ValueError(f"its part '{name}' repeats one index")
+    return value
+
+
 def _made(make: Any) -> Any:
     """Torch says RuntimeError of parts that do not belong together."""
     try:
@@ -78,7 +86,7 @@ def _take_coo(tensor: Any) -> Fields:
 
 def _make_coo(fields: Fields) -> Any:
     shape, is_coalesced = part(fields, "shape", torch.Size), part(fields, "coalesced", bool)
-    indices, values = _tensor(fields, "indices"), _tensor(fields, "values")
+    indices, values = _index(fields, "indices"), _tensor(fields, "values")
     made = _made(
         lambda: torch.sparse_coo_tensor(
             indices, values, shape, is_coalesced=is_coalesced, check_invariants=True
@@ -109,7 +117,8 @@ def _compressed(layout: Any) -> Form:
 
     def make(fields: Fields) -> Any:
         shape = part(fields, "shape", torch.Size)
-        first, second, values = (_tensor(fields, name) for name in (*names, "values"))
+        first, second = (_index(fields, name) for name in names)
+        values = _tensor(fields, "values")
         made = _made(
             lambda: torch.sparse_compressed_tensor(
                 first, second, values, shape, layout=layout, check_invariants=True
@@ -224,14 +233,16 @@ def _check_rows(offsets: Any, lengths: Any, size: int) -> None:
         and bool((ends <= size).all())
     )
     if lengths is not None:
-        is_right = is_right and bool((lengths >= 0).all()) and lengths.dtype == offsets.dtype
+        # Each for itself: a sum may overflow.
+        is_right = is_right and bool(((lengths >= 0) & (lengths <= size)).all())
+        is_right = is_right and lengths.dtype == offsets.dtype
     if not is_right:
         raise ValueError("its offsets are not those of its values")
 
 
 def _make_jagged(fields: Fields) -> Any:
-    values, offsets = _tensor(fields, "values"), _tensor(fields, "offsets")
-    lengths = part(fields, "lengths", torch.Tensor, NoneType)
+    values, offsets = _tensor(fields, "values"), _index(fields, "offsets")
+    lengths = None if fields.get("lengths") is None else _index(fields, "lengths")
     dimension = part(fields, "ragged_dimension", int)
     if not 1 <= dimension <= values.dim():
         raise ValueError("its ragged dimension is none")
@@ -246,6 +257,14 @@ def _make_jagged(fields: Fields) -> Any:
     return _finished(made, fields)
 
 
+def _misfit_jagged(mine: Any, new: Any) -> str | None:
+    if mine._ragged_idx != new._ragged_idx:
+        return "another of its dimensions is ragged"
+    if (mine._lengths is None) != (new._lengths is None):
+        return "only one of it and of what was saved has lengths"
+    return None
+
+
 def _assign_jagged(mine: Any, new: Any) -> None:
     with torch.no_grad():
         mine._values.copy_(new._values)
@@ -257,7 +276,7 @@ def _assign_jagged(mine: Any, new: Any) -> None:
 
 _GENERATOR = Form("torch.Generator", _take_generator, _make_generator, _assign_generator)
 _QUANTIZED = Form("torch.quantized", _take_quantized, _make_quantized, _assign_data)
-_JAGGED = Form("torch.jagged", _take_jagged, _make_jagged, _assign_jagged)
+_JAGGED = Form("torch.jagged", _take_jagged, _make_jagged, _assign_jagged, misfit=_misfit_jagged)
 _SPARSE = {
     torch.sparse_coo: Form("torch.sparse_coo", _take_coo, _make_coo, _assign_coo),
     **{layout: _compressed(layout) for layout in _COMPRESSED},

@@ -68,6 +68,12 @@ def assign(mine: Any, new: Any) -> None:
     form.assign(mine, new)
 
 
+def misfit(mine: Any, new: Any) -> str | None:
+    """Why `mine` cannot be given the value of `new`, which is of the same type, or None."""
+    form = _form_of(mine)
+    return None if form is None or form.misfit is None else form.misfit(mine, new)
+
+
 def objection(mine: Any) -> str | None:
     """Why `mine` cannot be assigned to, or None."""
     flags = getattr(mine, "flags", None)

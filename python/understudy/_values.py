@@ -151,6 +151,17 @@ def _assign_array(mine: Any, new: Any) -> None:
     mine[:] = new
 
 
+def _misfit_array(mine: Any, new: Any) -> str | None:
+    if len(mine) == len(new):
+        return None
+    try:
+        mine.append(0 if mine.typecode not in ("u", "w") else " ")
+        mine.pop()
+    except BufferError:
+        return "it lends its memory and cannot take another length"
+    return None
+
+
 def _take_random(value: Any) -> Fields:
     version, words, gauss_next = value.getstate()
     data = memoryview(array.array("I", words))
@@ -203,6 +214,6 @@ FORMS: dict[type, Form] = {
     **{kind: _by_text(f"ipaddress.{kind.__name__}", kind) for kind in _IP_TYPES},
     re.Pattern: Form("re.Pattern", _take_pattern, _make_pattern, is_value=True),
     time.struct_time: Form("time.struct_time", _take_time, _make_time, is_value=True),
-    array.array: Form("array.array", _take_array, _make_array, _assign_array),
+    array.array: Form("array.array", _take_array, _make_array, _assign_array, misfit=_misfit_array),
     random.Random: Form("random.Random", _take_random, _make_random, _assign_random),
 }

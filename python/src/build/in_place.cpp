@@ -46,6 +46,9 @@ class InPlace : public PartLoadable {
       if (!built.type().is(object().type()) && is_pickle(state)) {
         fail(ErrorCode::invalid, "a {} was saved there", name_of_type(built.type()));
       }
+      if (const auto why = typed_function("misfit")(object(), built); !why.is_none()) {
+        fail(ErrorCode::invalid, "{}", text_of(why));
+      }
       built_ = hold(std::move(built));
     } catch (const Error& error) {
       fail(error.code(), "the {} at '{}': {}", name_, place_, error.what());
