@@ -161,13 +161,11 @@ def _take_tensor(value: Any) -> Fields:
 def _make_tensor(kind: Any, fields: Fields) -> Any:
     import torch
 
+    from understudy._torch_values import as_leaf
+
     inner = {name: value for name, value in fields.items() if name not in _OF_TENSOR}
     shape, stride = part(fields, "shape", torch.Size), part(fields, "stride", tuple)
     for name, value in inner.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"its part '{name}' is no tensor")
-    made = kind.__tensor_unflatten__(inner, fields.get("context"), shape, stride)
-    requires_grad = part(fields, "requires_grad", bool)
-    if part(fields, "parameter", bool):
-        return torch.nn.Parameter(made, requires_grad=requires_grad)
-    return made.requires_grad_() if requires_grad else made
+    return as_leaf(kind.__tensor_unflatten__(inner, fields.get("context"), shape, stride), fields)

@@ -24,6 +24,11 @@ def _of(tensor: Any) -> Fields:
 def _finished(made: Any, fields: Fields) -> Any:
     if made.dtype != part(fields, "dtype", torch.dtype):
         raise ValueError(f"it is {made.dtype}, and was saved as {fields['dtype']}")
+    return as_leaf(made, fields)
+
+
+def as_leaf(made: Any, fields: Fields) -> Any:
+    """`made` with the gradients, or as the parameter, that its fields say."""
     requires_grad = part(fields, "requires_grad", bool)
     if part(fields, "parameter", bool):
         return torch.nn.Parameter(made, requires_grad=requires_grad)
@@ -95,7 +100,7 @@ def _make_coo(fields: Fields) -> Any:
     return _finished(made, fields)
 
 
-def _assign_coo(mine: Any, new: Any) -> None:
+def _assign_data(mine: Any, new: Any) -> None:
     mine.data = new.detach()
 
 
@@ -201,10 +206,6 @@ def _make_quantized(fields: Fields) -> Any:
     return _finished(made, fields)
 
 
-def _assign_data(mine: Any, new: Any) -> None:
-    mine.data = new.detach()
-
-
 # Jagged tensors.
 
 
@@ -278,7 +279,7 @@ _GENERATOR = Form("torch.Generator", _take_generator, _make_generator, _assign_g
 _QUANTIZED = Form("torch.quantized", _take_quantized, _make_quantized, _assign_data)
 _JAGGED = Form("torch.jagged", _take_jagged, _make_jagged, _assign_jagged, misfit=_misfit_jagged)
 _SPARSE = {
-    torch.sparse_coo: Form("torch.sparse_coo", _take_coo, _make_coo, _assign_coo),
+    torch.sparse_coo: Form("torch.sparse_coo", _take_coo, _make_coo, _assign_data),
     **{layout: _compressed(layout) for layout in _COMPRESSED},
 }
 

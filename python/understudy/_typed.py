@@ -53,7 +53,7 @@ def _forms_named(name: str) -> dict[str, Form]:
         from understudy import _torch_values
 
         return _torch_values.BY_NAME
-    return {form.name: form for form in _values.FORMS.values()}
+    return _values.BY_NAME
 
 
 def make(name: str, fields: Fields) -> Any:

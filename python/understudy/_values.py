@@ -217,3 +217,5 @@ FORMS: dict[type, Form] = {
     array.array: Form("array.array", _take_array, _make_array, _assign_array, misfit=_misfit_array),
     random.Random: Form("random.Random", _take_random, _make_random, _assign_random),
 }
+
+BY_NAME = {form.name: form for form in FORMS.values()}

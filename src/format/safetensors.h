@@ -60,6 +60,8 @@ Header read_header(std::span<const std::byte> header, std::uint64_t file_nbytes,
 /// Appends `text` as a JSON string with its quotes. Throws Error(invalid) when
 /// it is not UTF-8.
 void append_json_string(std::string& out, std::string_view text);
+/// The same by itself.
+std::string json_string(std::string_view text);
 
 /// The JSON of a header: `__metadata__` first (when there is any), then the
 /// entries in their order. Not padded, without the prefix.

@@ -105,6 +105,12 @@ void append_json_string(std::string& out, std::string_view text) {
   out += '"';
 }
 
+std::string json_string(std::string_view text) {
+  std::string out;
+  append_json_string(out, text);
+  return out;
+}
+
 std::uint64_t json_string_nbytes(std::string_view text) noexcept {
   std::uint64_t nbytes = 2 + text.size();
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -16,18 +16,12 @@ using Json = nlohmann::json;
 // Ours nests four deep.
 constexpr int kMaxJsonDepth = 8;
 
-std::string json_text(std::string_view text) {
-  std::string out;
-  format::append_json_string(out, text);
-  return out;
-}
-
 std::string dims_text(const Dims& dims) {
   return to_text(dims);  // as JSON has it
 }
 
 std::string chunk_text(const StoredChunk& stored) {
-  return format_text("[{}, {}, {}, {}]", stored.file, json_text(stored.entry),
+  return format_text("[{}, {}, {}, {}]", stored.file, format::json_string(stored.entry),
                      dims_text(stored.chunk.offsets), dims_text(stored.chunk.sizes));
 }
 
@@ -37,7 +31,8 @@ std::string tensor_text(const StoredTensor& tensor) {
     chunks += (chunks.empty() ? "" : ", ") + chunk_text(stored);
   }
   return format_text("{{\"path\": {}, \"dtype\": \"{}\", \"shape\": {}, \"chunks\": [{}]}}",
-                     json_text(tensor.path), name(tensor.dtype), dims_text(tensor.shape), chunks);
+                     format::json_string(tensor.path), name(tensor.dtype), dims_text(tensor.shape),
+                     chunks);
 }
 
 class Reader {
@@ -147,7 +142,7 @@ std::string write_step_index(const StepIndex& index) {
     tensors += (tensors.empty() ? "\n    " : ",\n    ") + tensor_text(tensor);
   }
   return format_text("{{\n  \"version\": \"1.0\",\n  \"tree\": {},\n  \"tensors\": [{}\n  ]\n}}\n",
-                     json_text(index.skeleton), tensors);
+                     format::json_string(index.skeleton), tensors);
 }
 
 StepIndex read_step_index(std::string_view text, std::vector<std::string> files,

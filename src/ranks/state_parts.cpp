@@ -133,27 +133,12 @@ StateParts split_state(const Value& state) {
 }
 
 Value alone(const Value& state) {
-  switch (state.type()) {
-    case Value::Type::tensor: {
-      const auto place = chunk_of(state);
-      const auto& tensor = state.as_tensor();
-      return place && place->shape == tensor.shape() ? Value(tensor) : state;
-    }
-    case Value::Type::dict: {
-      Value::Pairs pairs;
-      for (const auto& [key, child] : state.pairs()) pairs.emplace_back(key, alone(child));
-      return Value::dict(std::move(pairs)).with_kind(state.kind(), state.extra());
-    }
-    case Value::Type::list:
-    case Value::Type::tuple: {
-      Value::Items items;
-      for (const auto& child : state.items()) items.push_back(alone(child));
-      auto made = state.type() == Value::Type::list ? Value::list(std::move(items))
-                                                    : Value::tuple(std::move(items));
-      return made.with_kind(state.kind(), state.extra());
-    }
-    default: return state;
-  }
+  return value::map_leaves(state, [](const Value& node) {
+    if (node.type() != Value::Type::tensor) return node;
+    const auto place = chunk_of(node);
+    const auto& tensor = node.as_tensor();
+    return place && place->shape == tensor.shape() ? Value(tensor) : node;
+  });
 }
 
 Outline outline_of(const StateParts& parts) {

@@ -17,13 +17,15 @@ std::string id_of(const Value& key) {
   return id;
 }
 
+Value cut_node(const Value& target, const Value& saved);
+
 Value cut_dict(const Value& target, const Value& saved) {
   std::map<std::string, const Value*> targets;
   for (const auto& [key, child] : target.pairs()) targets.emplace(id_of(key), &child);
   Value::Pairs pairs;
   for (const auto& [key, child] : saved.pairs()) {
     const auto found = targets.find(id_of(key));
-    pairs.emplace_back(key, found == targets.end() ? child : cut_for(*found->second, child));
+    pairs.emplace_back(key, found == targets.end() ? child : cut_node(*found->second, child));
   }
   return Value::dict(std::move(pairs)).with_kind(saved.kind(), saved.extra());
 }
@@ -32,7 +34,7 @@ Value cut_items(const Value& target, const Value& saved) {
   Value::Items items;
   for (const auto& child : saved.items()) {
     const auto i = items.size();
-    items.push_back(i < target.items().size() ? cut_for(target.items()[i], child) : child);
+    items.push_back(i < target.items().size() ? cut_node(target.items()[i], child) : child);
   }
   auto made = saved.type() == Value::Type::list ? Value::list(std::move(items))
                                                 : Value::tuple(std::move(items));
@@ -48,9 +50,7 @@ Value cut_tensor(const Value& target, const Value& saved) {
   return ranks::view_of(tensor, ranks::whole(tensor.shape()), chunk);
 }
 
-}  // namespace
-
-Value cut_for(const Value& target, const Value& saved) {
+Value cut_node(const Value& target, const Value& saved) {
   if (target.type() != saved.type()) return saved;
   switch (saved.type()) {
     case Value::Type::dict: return cut_dict(target, saved);
@@ -59,6 +59,21 @@ Value cut_for(const Value& target, const Value& saved) {
     case Value::Type::tensor: return cut_tensor(target, saved);
     default: return saved;
   }
+}
+
+bool has_chunks(const Value& state) {
+  bool has = false;
+  value::walk(state, [&](const value::Path&, const Value& node) {
+    has = has || node.kind() == Value::Kind::chunk;
+    return !has;
+  });
+  return has;
+}
+
+}  // namespace
+
+Value cut_for(const Value& target, const Value& saved) {
+  return has_chunks(target) ? cut_node(target, saved) : saved;
 }
 
 }  // namespace understudy::restore

@@ -8,7 +8,6 @@
 #include "value/walk.h"
 
 namespace understudy::restore {
-namespace {
 
 void require_no_pickle(const Value& state, const std::string& file) {
   value::walk(state, [&](const value::Path& path, const Value& node) {
@@ -21,8 +20,6 @@ void require_no_pickle(const Value& state, const std::string& file) {
     return true;
   });
 }
-
-}  // namespace
 
 Value decode_state(const store::ShardReader& reader, const EntryMemory& memory,
                    const std::vector<std::string>& names, bool allow_pickle) {

@@ -34,4 +34,7 @@ struct EntryMemory {
 Value decode_state(const store::ShardReader& reader, const EntryMemory& memory,
                    const std::vector<std::string>& names, bool allow_pickle);
 
+/// Throws Error(unsupported) for a pickle in `state`, which was read of `file`.
+void require_no_pickle(const Value& state, const std::string& file);
+
 }  // namespace understudy::restore

@@ -11,6 +11,7 @@
 #include "os/system.h"
 #include "ranks/index_text.h"
 #include "ranks/ranges.h"
+#include "restore/decode.h"
 #include "restore/selection.h"
 #include "store/step_files.h"
 #include "value/walk.h"
@@ -102,24 +103,10 @@ class ShardsLoader {
     return found->second;
   }
 
-  Value put_leaves(const Value& node) {
-    switch (node.type()) {
-      case Value::Type::opaque: return is_leaf(node) ? leaf(node.as_opaque().type_name) : node;
-      case Value::Type::dict: {
-        Value::Pairs pairs;
-        for (const auto& [key, child] : node.pairs()) pairs.emplace_back(key, put_leaves(child));
-        return Value::dict(std::move(pairs)).with_kind(node.kind(), node.extra());
-      }
-      case Value::Type::list:
-      case Value::Type::tuple: {
-        Value::Items items;
-        for (const auto& child : node.items()) items.push_back(put_leaves(child));
-        auto made = node.type() == Value::Type::list ? Value::list(std::move(items))
-                                                     : Value::tuple(std::move(items));
-        return made.with_kind(node.kind(), node.extra());
-      }
-      default: return node;
-    }
+  Value put_leaves(const Value& skeleton) {
+    return value::map_leaves(skeleton, [this](const Value& node) {
+      return is_leaf(node) ? leaf(node.as_opaque().type_name) : node;
+    });
   }
 
   Value leaf(const std::string& key) {
@@ -165,18 +152,6 @@ class ShardsLoader {
   std::vector<std::map<std::string, Value>> loaded_;    // by shard
   std::string how_;
 };
-
-void require_no_pickle(const Value& state, const std::string& step) {
-  value::walk(state, [&](const value::Path& path, const Value& node) {
-    if (node.type() == Value::Type::opaque) {
-      fail(ErrorCode::unsupported,
-           "{} has a pickled object of type {} at '{}'; loading it runs code from the file, so it "
-           "needs allow_pickle=True",
-           step, node.as_opaque().type_name, path.str());
-    }
-    return true;
-  });
-}
 
 }  // namespace
 

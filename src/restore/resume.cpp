@@ -13,6 +13,7 @@
 #include "restore/cut.h"
 #include "restore/decode.h"
 #include "understudy/loadable.h"
+#include "value/walk.h"
 
 namespace understudy::restore {
 namespace {
@@ -30,27 +31,11 @@ class PrivateCopies {
       : file_(file), arrangement_(arrangement) {}
 
   // The same tree over new storages, which are filled from `destinations`.
-  Value replace(const Value& node) {
-    switch (node.type()) {
-      case Value::Type::tensor: {
-        if (!stands_for_file(node.as_tensor())) return node;
-        return Value(replace(node.as_tensor())).with_kind(node.kind(), node.extra());
-      }
-      case Value::Type::dict: {
-        Value::Pairs pairs;
-        for (const auto& [key, child] : node.pairs()) pairs.emplace_back(key, replace(child));
-        return Value::dict(std::move(pairs)).with_kind(node.kind(), node.extra());
-      }
-      case Value::Type::list:
-      case Value::Type::tuple: {
-        Value::Items items;
-        for (const auto& child : node.items()) items.push_back(replace(child));
-        auto made = node.type() == Value::Type::list ? Value::list(std::move(items))
-                                                     : Value::tuple(std::move(items));
-        return made.with_kind(node.kind(), node.extra());
-      }
-      default: return node;
-    }
+  Value replace(const Value& tree) {
+    return value::map_leaves(tree, [this](const Value& node) {
+      if (node.type() != Value::Type::tensor || !stands_for_file(node.as_tensor())) return node;
+      return Value(replace(node.as_tensor())).with_kind(node.kind(), node.extra());
+    });
   }
 
   bool stands_for_file(const Tensor& t) const { return file_ != nullptr && file_->contains(t); }

@@ -28,12 +28,6 @@ constexpr std::size_t kDigestDigits = 32;
 constexpr std::string_view kBeforeDigest = "\"digest\": \"";
 constexpr std::string_view kAfterDigest = "\"\n}\n";
 
-std::string json_text(std::string_view text) {
-  std::string out;
-  format::append_json_string(out, text);
-  return out;
-}
-
 /// The digest of a text whose digits begin at `begin`.
 std::string digest_of(std::string text, std::size_t begin) {
   std::fill_n(text.begin() + static_cast<std::ptrdiff_t>(begin), kDigestDigits, '0');
@@ -144,7 +138,7 @@ void read_files(const Json& files, Manifest& manifest, std::string_view file) {
     ManifestFile found = read_file(item, file);
     if (!is_plain_name(found.name) || !names.insert(found.name).second) {
       fail(ErrorCode::corrupt, "{}: {} cannot be the name of a file of this step", file,
-           json_text(found.name));
+           format::json_string(found.name));
     }
     manifest.files.push_back(std::move(found));
   }
@@ -160,13 +154,13 @@ void read_index(const Fields& fields, Manifest& manifest, std::string_view file)
   manifest.index = read_file(Json::parse(fields.raw("index")), file);
   if (manifest.index->name != kIndexName) {
     fail(ErrorCode::corrupt, "{}: {} cannot be the name of the index", file,
-         json_text(manifest.index->name));
+         format::json_string(manifest.index->name));
   }
 }
 
 std::string file_text(const ManifestFile& file) {
-  return fmt::format("{{\"name\": {}, \"nbytes\": {}, \"digest\": {}}}", json_text(file.name),
-                     file.nbytes, json_text(file.digest));
+  return fmt::format("{{\"name\": {}, \"nbytes\": {}, \"digest\": {}}}",
+                     format::json_string(file.name), file.nbytes, format::json_string(file.digest));
 }
 
 }  // namespace
@@ -178,7 +172,7 @@ std::string write_manifest(Manifest manifest) {
   }
   std::string features;
   for (const std::string& feature : manifest.required_features) {
-    features += (features.empty() ? "" : ", ") + json_text(feature);
+    features += (features.empty() ? "" : ", ") + format::json_string(feature);
   }
   std::string files;
   for (const ManifestFile& file : manifest.files) {
@@ -198,7 +192,7 @@ std::string write_manifest(Manifest manifest) {
       "  \"metadata\": {},\n"
       "  {}",
       manifest.major, manifest.minor, features, manifest.step, manifest.world_size,
-      json_text(manifest.time), files, index, manifest.metadata_json, kBeforeDigest);
+      format::json_string(manifest.time), files, index, manifest.metadata_json, kBeforeDigest);
   const std::size_t begin = text.size();
   text.append(kDigestDigits, '0');
   text += kAfterDigest;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "understudy/value.h"
@@ -32,6 +33,28 @@ using Visitor = std::function<bool(const Path&, const Value&)>;
 /// Visits `root` and all below it, depth first, children in order; dict keys
 /// are not visited. Throws Error(invalid) with the path beyond kMaxDepth.
 void walk(const Value& root, const Visitor& visit);
+
+/// The same tree with `leaf(node)` in place of each node that is no container.
+template <class Leaf>
+Value map_leaves(const Value& node, const Leaf& leaf) {
+  switch (node.type()) {
+    case Value::Type::dict: {
+      Value::Pairs pairs;
+      for (const auto& [key, child] : node.pairs())
+        pairs.emplace_back(key, map_leaves(child, leaf));
+      return Value::dict(std::move(pairs)).with_kind(node.kind(), node.extra());
+    }
+    case Value::Type::list:
+    case Value::Type::tuple: {
+      Value::Items items;
+      for (const auto& child : node.items()) items.push_back(map_leaves(child, leaf));
+      auto made = node.type() == Value::Type::list ? Value::list(std::move(items))
+                                                   : Value::tuple(std::move(items));
+      return made.with_kind(node.kind(), node.extra());
+    }
+    default: return leaf(node);
+  }
+}
 
 /// The tensor leaves in walk order. Pointers live as long as `root`.
 std::vector<const Tensor*> tensors_of(const Value& root);
