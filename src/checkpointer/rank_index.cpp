@@ -18,6 +18,18 @@ std::string index_part(const ranks::StateParts& parts, const ranks::Assignment& 
   return rank == 0 || has_own ? ranks::encode_skeleton(parts.skeleton) : "";
 }
 
+format::ChunkOffsets chunk_offsets(const ranks::Assignment& assignment, int rank) {
+  format::ChunkOffsets offsets;
+  for (const auto& tensor : assignment.tensors) {
+    for (const auto& planned : tensor.chunks) {
+      if (planned.writer == rank && planned.chunk != ranks::whole(tensor.shape)) {
+        offsets.emplace(tensor.path, planned.chunk.offsets);
+      }
+    }
+  }
+  return offsets;
+}
+
 std::string index_of_all(const ranks::Assignment& assignment,
                          const std::vector<std::string>& additions) {
   std::vector<Value> skeletons;

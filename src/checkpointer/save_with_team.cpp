@@ -59,7 +59,8 @@ store::Committed CheckpointerState::persist_with_team(SaveJob& job) {
                         if (job.capture_failure) std::rethrow_exception(job.capture_failure);
                         snapshot = job.capturing->take();
                         folder_.require();
-                        return source_of(snapshot->shared_state()->contents(), header_metadata({}));
+                        return source_of(snapshot->shared_state()->contents(), header_metadata({}),
+                                         job.team->chunks);
                       },
                       job.team->index};
   auto* const done = &job.ticket->done_nbytes;

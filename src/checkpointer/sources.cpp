@@ -16,8 +16,10 @@ using format::kBlockNbytes;
 
 namespace {
 
-// Says which names tied tensors have beside that of their entry. What the caller says goes first.
-void add_tied(HeaderMetadata& metadata, const format::Layout& layout) {
+// Adds where the entries of a shard lie in their tensors, and which names tied tensors have beside
+// that of their entry. What the caller says goes first.
+void add_facts(HeaderMetadata& metadata, const format::Layout& layout, const ShardChunks& chunks) {
+  if (chunks) format::add_sharding_info(metadata, layout.entries, *chunks);
   std::set<std::string> taken;
   for (const auto& [key, text] : metadata) taken.insert(key);
   for (const auto& [name, entry] : layout.tied) {
@@ -27,10 +29,11 @@ void add_tied(HeaderMetadata& metadata, const format::Layout& layout) {
 
 }  // namespace
 
-SnapshotSource::SnapshotSource(SnapshotState::Contents contents, HeaderMetadata metadata)
+SnapshotSource::SnapshotSource(SnapshotState::Contents contents, HeaderMetadata metadata,
+                               const ShardChunks& chunks)
     : contents_(std::move(contents)), metadata_(std::move(metadata)) {
   const auto& layout = *contents_.layout;
-  add_tied(metadata_, layout);
+  add_facts(metadata_, layout, chunks);
   header_nbytes_ = format::fits(layout, contents_.tree, metadata_)
                        ? layout.header_nbytes
                        : format::header_capacity(layout, contents_.tree, metadata_);
@@ -64,19 +67,19 @@ struct StateSource::Prepared {
 };
 
 StateSource::StateSource(const Value& state, HeaderMetadata metadata,
-                         std::shared_ptr<const void> owner)
-    : StateSource(metadata, Prepared(state, metadata), std::move(owner)) {}
+                         std::shared_ptr<const void> owner, const ShardChunks& chunks)
+    : StateSource(metadata, Prepared(state, metadata), std::move(owner), chunks) {}
 
 StateSource::StateSource(HeaderMetadata metadata, Prepared prepared,
-                         std::shared_ptr<const void> owner)
+                         std::shared_ptr<const void> owner, const ShardChunks& chunks)
     : owner_(std::move(owner)),
       metadata_(std::move(metadata)),
       layout_(std::move(prepared.layout)),
       tree_(std::move(prepared.tree)),
       plan_(layout_, std::move(prepared.form.extents)) {
   plan_.set_blobs(std::move(prepared.structure.blobs));
-  add_tied(metadata_, layout_);
-  if (!layout_.tied.empty()) {
+  add_facts(metadata_, layout_, chunks);
+  if (chunks || !layout_.tied.empty()) {
     layout_.header_nbytes = format::header_capacity(layout_, tree_, metadata_);
   }
 }
@@ -95,14 +98,14 @@ std::vector<std::byte> StateSource::seal(std::span<const std::uint64_t> checksum
 }
 
 std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& contents,
-                                              HeaderMetadata metadata) {
+                                              HeaderMetadata metadata, const ShardChunks& chunks) {
   const auto& views = contents.layout->leaves.views;
   if (std::all_of(views.begin(), views.end(), [](const auto& view) { return view.is_entry; })) {
-    return std::make_unique<SnapshotSource>(contents, std::move(metadata));
+    return std::make_unique<SnapshotSource>(contents, std::move(metadata), chunks);
   }
   const auto state = std::make_shared<const Value>(
       SnapshotState::state_over(contents, contents.image->data(), contents.image));
-  return std::make_unique<StateSource>(*state, std::move(metadata), state);
+  return std::make_unique<StateSource>(*state, std::move(metadata), state, chunks);
 }
 
 void require_storable(const Value& state, bool by_all) {

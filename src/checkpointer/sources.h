@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "format/sharding_info.h"
 #include "stage/snapshot.h"
 #include "store/source.h"
 #include "transfer/plan.h"
@@ -15,10 +17,14 @@ namespace understudy {
 
 using HeaderMetadata = std::vector<std::pair<std::string, std::string>>;
 
+/// Where the chunks of a shard begin in their tensors; null for a state that is whole.
+using ShardChunks = std::optional<format::ChunkOffsets>;
+
 /// The image of a snapshot, without a copy.
 class SnapshotSource : public store::ShardSource {
  public:
-  SnapshotSource(SnapshotState::Contents contents, HeaderMetadata metadata);
+  SnapshotSource(SnapshotState::Contents contents, HeaderMetadata metadata,
+                 const ShardChunks& chunks = {});
 
   std::uint64_t header_nbytes() const override { return header_nbytes_; }
   std::uint64_t data_nbytes() const override { return contents_.layout->data_nbytes; }
@@ -36,7 +42,8 @@ class SnapshotSource : public store::ShardSource {
 class StateSource : public store::ShardSource {
  public:
   /// `state` must outlive it, unless `owner` keeps it.
-  StateSource(const Value& state, HeaderMetadata metadata, std::shared_ptr<const void> owner = {});
+  StateSource(const Value& state, HeaderMetadata metadata, std::shared_ptr<const void> owner = {},
+              const ShardChunks& chunks = {});
 
   std::uint64_t header_nbytes() const override { return layout_.header_nbytes; }
   std::uint64_t data_nbytes() const override { return layout_.data_nbytes; }
@@ -46,7 +53,8 @@ class StateSource : public store::ShardSource {
 
  private:
   struct Prepared;
-  StateSource(HeaderMetadata metadata, Prepared prepared, std::shared_ptr<const void> owner);
+  StateSource(HeaderMetadata metadata, Prepared prepared, std::shared_ptr<const void> owner,
+              const ShardChunks& chunks);
 
   std::shared_ptr<const void> owner_;
   HeaderMetadata metadata_;
@@ -59,7 +67,8 @@ class StateSource : public store::ShardSource {
 /// no entries of their own, the state in the image, brought into file form on the way. So it is the
 /// writer that pays for the order of bytes that other people's tools want, and never the capture.
 std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& contents,
-                                              HeaderMetadata metadata);
+                                              HeaderMetadata metadata,
+                                              const ShardChunks& chunks = {});
 
 /// Throws Error(unsupported) with the path of the first leaf that no file can
 /// hold (an object, unless it comes with a pickle); a chunk, unless all ranks save.

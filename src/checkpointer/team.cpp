@@ -73,8 +73,9 @@ TeamSave Team::agree(std::int64_t step, const std::string& how,
     for (auto& call : calls) hashes_.push_back(std::move(call.hash));
     made_by_ = save.number;
   }
-  return {save, ranks::shard_of(parts, *assignment_, peers_->rank()),
-          index_part(parts, *assignment_, peers_->rank()), assignment_};
+  const auto rank = peers_->rank();
+  return {save, ranks::shard_of(parts, *assignment_, rank), chunk_offsets(*assignment_, rank),
+          index_part(parts, *assignment_, rank), assignment_};
 }
 
 // Whether all have an assignment, the same one, and their outlines are those that it is for. All

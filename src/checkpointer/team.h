@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "checkpointer/commit_for_all.h"
+#include "format/sharding_info.h"
 #include "ranks/assignment.h"
 #include "ranks/state_parts.h"
 #include "understudy/peers.h"
@@ -20,8 +21,9 @@ namespace understudy {
 /// What a rank does for one save, once all have agreed.
 struct TeamSave {
   SaveOfAll save;
-  Value shard;        ///< what this rank writes
-  std::string index;  ///< what it adds to the index
+  Value shard;                  ///< what this rank writes
+  format::ChunkOffsets chunks;  ///< where it lies in its tensors
+  std::string index;            ///< what it adds to the index
   std::shared_ptr<const ranks::Assignment> assignment;
 };
 

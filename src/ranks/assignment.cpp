@@ -93,8 +93,8 @@ class Planner {
 
   static PlannedTensor make(const Gathered& gathered) {
     const auto& outline = *gathered.first;
-    PlannedTensor tensor{outline.path, outline.dtype,       outline.shape,
-                         {},           outline.shares_with, gathered.ranks};
+    PlannedTensor tensor{outline.path,        outline.dtype,  outline.shape,    {},
+                         outline.shares_with, gathered.ranks, outline.is_tensor};
     if (is_empty(whole(outline.shape))) {
       tensor.chunks = {{whole(outline.shape), 0, gathered.ranks, 0}};
       return tensor;

@@ -25,6 +25,7 @@ struct PlannedTensor {
   std::vector<PlannedChunk> chunks;  ///< ascending by offsets; together the whole tensor
   std::string shares_with{};         ///< as TensorOutline::shares_with
   std::vector<int> ranks{};          ///< that have the path, ascending
+  bool is_tensor = true;             ///< as TensorOutline::is_tensor
 };
 
 struct Assignment {

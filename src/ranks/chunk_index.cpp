@@ -11,12 +11,6 @@ namespace {
 // Names that are taken, for each file.
 using Taken = std::vector<std::set<std::string>>;
 
-std::string take_name(std::set<std::string>& taken, const std::string& path) {
-  auto name = path;
-  for (int i = 2; !taken.insert(name).second; ++i) name = format_text("{}#{}", path, i);
-  return name;
-}
-
 void require_cover(const StoredTensor& tensor, std::string_view file) {
   std::vector<Chunk> chunks;
   for (const auto& stored : tensor.chunks) chunks.push_back(stored.chunk);
@@ -55,23 +49,18 @@ void require_chunk(const StoredChunk& stored, const StoredTensor& tensor, const 
 
 ChunkIndex make_chunk_index(const Assignment& assignment, std::vector<std::string> files) {
   ChunkIndex index{std::move(files), {}};
-  // A tensor's own path goes before a name that was made: no "w#2" of "w" takes it.
-  Taken taken(index.files.size());
   for (const auto& tensor : assignment.tensors) {
-    std::set<std::uint32_t> seen;
-    StoredTensor stored{tensor.path, tensor.dtype, tensor.shape, {}};
+    std::set<int> writers;
+    StoredTensor stored{tensor.path, tensor.dtype, tensor.shape, {}, tensor.is_tensor};
     for (const auto& planned : tensor.chunks) {
-      const auto file = static_cast<std::uint32_t>(planned.writer);
-      const bool is_first = seen.insert(file).second;
-      stored.chunks.push_back({file, is_first ? tensor.path : "", planned.chunk});
-      if (is_first) taken[file].insert(tensor.path);
+      if (!writers.insert(planned.writer).second) {
+        fail(ErrorCode::invalid, "rank {} has two chunks of '{}', and a file takes one",
+             planned.writer, tensor.path);
+      }
+      stored.chunks.push_back(
+          {static_cast<std::uint32_t>(planned.writer), tensor.path, planned.chunk});
     }
     index.tensors.push_back(std::move(stored));
-  }
-  for (auto& tensor : index.tensors) {
-    for (auto& stored : tensor.chunks) {
-      if (stored.entry.empty()) stored.entry = take_name(taken[stored.file], tensor.path);
-    }
   }
   return index;
 }

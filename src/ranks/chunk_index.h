@@ -22,6 +22,7 @@ struct StoredTensor {
   DType dtype = DType::u8;
   Dims shape;  ///< of the whole
   std::vector<StoredChunk> chunks;
+  bool is_tensor = true;  ///< as TensorOutline::is_tensor
 };
 
 struct ChunkIndex {
@@ -30,8 +31,8 @@ struct ChunkIndex {
 };
 
 /// The index of what `assignment` has the ranks write into `files`. An entry has the tensor's path
-/// as its name; a second one of it in one file has "#2" appended, and so on, until the name is
-/// free.
+/// as its name, because other readers know chunks by nothing else. So a file has one chunk of a
+/// tensor at most: two are Error(invalid).
 ChunkIndex make_chunk_index(const Assignment& assignment, std::vector<std::string> files);
 
 /// Throws Error(corrupt), naming `file`, for an index that no step can have: a path twice, an entry

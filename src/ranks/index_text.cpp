@@ -30,9 +30,9 @@ std::string tensor_text(const StoredTensor& tensor) {
   for (const auto& stored : tensor.chunks) {
     chunks += (chunks.empty() ? "" : ", ") + chunk_text(stored);
   }
-  return format_text("{{\"path\": {}, \"dtype\": \"{}\", \"shape\": {}, \"chunks\": [{}]}}",
+  return format_text("{{\"path\": {}, \"dtype\": \"{}\", \"shape\": {}, {}\"chunks\": [{}]}}",
                      format::json_string(tensor.path), name(tensor.dtype), dims_text(tensor.shape),
-                     chunks);
+                     tensor.is_tensor ? "" : "\"tensor\": false, ", chunks);
 }
 
 class Reader {
@@ -125,6 +125,10 @@ class Reader {
     if (!dtype) refuse(format_text("the dtype of '{}' is unknown", tensor.path));
     tensor.dtype = *dtype;
     tensor.shape = dims_of(member(json, "shape"));
+    if (const auto found = json.find("tensor"); found != json.end()) {
+      if (!found->is_boolean()) refuse("\"tensor\" is neither true nor false");
+      tensor.is_tensor = found->get<bool>();
+    }
     const auto& chunks = member(json, "chunks");
     if (!chunks.is_array()) refuse("\"chunks\" is no list");
     for (const auto& chunk : chunks) tensor.chunks.push_back(chunk_of(chunk));

@@ -24,7 +24,7 @@ class Decoder {
            "rank {} sent an outline of another version; all ranks must run one version", rank_);
     }
     Outline outline;
-    outline.tensors.resize(need(in_.count(5 * kNumberNbytes)));
+    outline.tensors.resize(need(in_.count(6 * kNumberNbytes)));
     for (auto& tensor : outline.tensors) decode(tensor);
     if (!in_.rest().empty()) refuse("goes on after its end");
     return outline;
@@ -65,6 +65,9 @@ class Decoder {
       chunk.sizes = dims(ndims);
     }
     tensor.shares_with = need(in_.text());
+    const auto is_tensor = need(in_.number());
+    if (is_tensor > 1) refuse("has a tensor that is neither one nor none");
+    tensor.is_tensor = is_tensor == 1;
   }
 
   WireReader in_;
@@ -88,6 +91,7 @@ std::string encode_outline(const Outline& outline) {
       put_dims(out, chunk.sizes);
     }
     put_text(out, tensor.shares_with);
+    put_number(out, tensor.is_tensor ? 1 : 0);
   }
   return out;
 }

@@ -18,6 +18,8 @@ struct TensorOutline {
   std::vector<Chunk> chunks;  ///< that this rank has; all of the tensor where it is not cut
   /// The path of the tensor whose bytes it shares: both are written together. Empty: its own.
   std::string shares_with{};
+  /// False for what others know as a value that has bytes: a long leaf, a NumPy array.
+  bool is_tensor = true;
 
   bool operator==(const TensorOutline&) const = default;
 };

@@ -150,7 +150,8 @@ Outline outline_of(const StateParts& parts) {
                                is_tensor ? leaf.value.as_tensor().dtype() : DType::u8,
                                leaf.shape,
                                {leaf.chunk},
-                               leaf.first == i ? "" : parts.leaves[leaf.first].key});
+                               leaf.first == i ? "" : parts.leaves[leaf.first].key,
+                               is_tensor && leaf.value.kind() != Value::Kind::numpy_array});
   }
   return outline;
 }

@@ -4,11 +4,15 @@
 
 #include <cstring>
 #include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
 
 #include "fakes/states.h"
 #include "fakes/thread_peers.h"
 #include "ranks/placements.h"
 #include "ranks/ranges.h"
+#include "store/commit.h"
+#include "store/reader.h"
 #include "understudy/understudy.h"
 
 namespace understudy {
@@ -124,6 +128,42 @@ TEST(RanksCheckpointer, OneProcessAloneSeesWholeTensors) {
   auto state = Value::dict({{"model", Value::dict({{"w", Tensor::zeros(DType::i64, {6, 5})}})}});
   EXPECT_EQ(alone.resume(state, {.strict = false}), 3);
   EXPECT_EQ(fakes::dense(state.at("model").at("w").as_tensor()), fakes::dense(whole.w));
+}
+
+// PyTorch's reader looks every entry up, and knows nothing else of us.
+TEST(RanksCheckpointer, EachShardSaysWhereItsEntriesLie) {
+  fakes::TemporaryFolder folder;
+  const auto w = fakes::counting(DType::f32, {4, 6}, 1), z = fakes::counting(DType::c128, {4}, 2);
+  MeetingPlace place(2);
+  place.run([&](Peers& peers) {
+    Checkpointer checkpointer(options_of(folder, peers));
+    const ranks::Chunk rows{{2 * peers.rank(), 0}, {2, 6}}, half{{2 * peers.rank()}, {2}};
+    checkpointer.save(1, Value::dict({{"w", chunk(own_copy(w, rows, true), {{4, 6}, rows.offsets})},
+                                      {"z", chunk(own_copy(z, half, true), {{4}, half.offsets})},
+                                      {"plain", fakes::counting(DType::u8, {3}, 3)},
+                                      {"text", std::string(5000, 't')}}));
+    checkpointer.close();
+  });
+  std::set<std::string> names;
+  for (int rank = 0; rank < 2; ++rank) {
+    const store::ShardReader shard(folder.path() / "step-1" / store::shard_name(rank, 2));
+    const auto* text = shard.header().find_metadata("DCP_SHARDING_INFO");
+    ASSERT_NE(text, nullptr);
+    EXPECT_EQ(*shard.header().find_metadata("DCP_VERSION"), "1.0");
+    const auto info = nlohmann::json::parse(*text);
+    EXPECT_EQ(info.size(), shard.header().entries.size());
+    for (const auto& entry : shard.header().entries) {
+      names.insert(entry.name);
+      const Dims offsets = info.at(entry.name).at("saved_offsets");
+      EXPECT_EQ(offsets.size(), entry.shape.size()) << entry.name;
+      const bool is_cut = entry.name == "w" || entry.name == "z";
+      EXPECT_EQ(offsets.at(0), is_cut ? 2 * rank : 0) << entry.name;
+    }
+  }
+  EXPECT_THAT(names, testing::UnorderedElementsAre("w", "z", "plain", "understudy.blob.0"));
+  Checkpointer({.directory = folder.path()}).save(2, Value::dict({{"w", w}})).wait();
+  const store::ShardReader whole(folder.path() / "step-2" / store::shard_name(0, 1));
+  EXPECT_EQ(whole.header().find_metadata("DCP_SHARDING_INFO"), nullptr);
 }
 
 TEST(RanksCheckpointer, WhatOneProcessSavedIsResumedByMany) {

@@ -11,14 +11,14 @@
 namespace understudy::ranks {
 namespace {
 
-// Two ranks: 'w' cut in two, 'b' in four of which each has two, a plain tensor, a name to collide.
+// Two ranks: 'w' and 'b' cut in two, a plain tensor, an empty one.
 ChunkIndex some_index() {
   std::vector<Outline> outlines(2);
   for (std::int64_t rank = 0; rank < 2; ++rank) {
     outlines[static_cast<std::size_t>(rank)].tensors = {
         {"w", DType::f32, {4, 8}, {{{2 * rank, 0}, {2, 8}}}},
-        {"b", DType::u8, {8}, {{{2 * rank}, {2}}, {{4 + 2 * rank}, {2}}}},
-        {"b#2", DType::u8, {1}, {whole({1})}},
+        {"b", DType::u8, {8}, {{{4 * rank}, {4}}}},
+        {"c", DType::u8, {1}, {whole({1})}},
         {"empty", DType::u8, {0}, {whole({0})}}};
   }
   return make_chunk_index(assign(outlines), {"shard-0", "shard-1"});
@@ -36,16 +36,10 @@ TEST(ChunkIndex, SaysWhereEachChunkLies) {
   EXPECT_EQ(w.chunks[1].chunk, (Chunk{{2, 0}, {2, 8}}));
 }
 
-TEST(ChunkIndex, GivesASecondChunkOfAFileAnotherName) {
-  const auto index = some_index();
-  const auto& b = index.tensors[1];
-  ASSERT_EQ(b.chunks.size(), 4u);
-  EXPECT_EQ(b.chunks[0].entry, "b");
-  // Rank 0 writes the tensor 'b#2', too, which keeps its name.
-  EXPECT_EQ(index.tensors[2].chunks[0].entry, "b#2");
-  EXPECT_EQ(index.tensors[2].chunks[0].file, 0u);
-  EXPECT_EQ(b.chunks[2].entry, "b#3");
-  EXPECT_EQ(b.chunks[3].entry, "b#2");  // in the other file it is free
+TEST(ChunkIndex, HasOneChunkOfATensorInAFile) {
+  const std::vector<Outline> outlines{{{{"b", DType::u8, {8}, {{{0}, {4}}, {{4}, {4}}}}}}};
+  fakes::expect_error(ErrorCode::invalid, "rank 0 has two chunks of 'b', and a file takes one",
+                      [&] { make_chunk_index(assign(outlines), {"shard-0"}); });
 }
 
 // A reader that has only the index finds all that any rank wants.
@@ -99,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(
                "a chunk of 'w' lies beyond its shape [4, 8]"},
         Damage{"NoSuchFile", [](auto& index) { index.tensors[0].chunks[1].file = 2; },
                "a chunk of 'w' lies in file 2 of 2"},
-        Damage{"EntryTwice", [](auto& index) { index.tensors[1].chunks[2].entry = "w"; },
+        Damage{"EntryTwice", [](auto& index) { index.tensors[1].chunks[0].entry = "w"; },
                "the entry 'w' of shard-0 is there twice"},
         Damage{"PathTwice", [](auto& index) { index.tensors[3].path = "w"; },
                "the path 'w' is there twice"},
