@@ -22,6 +22,7 @@ class Addresses {
   std::shared_ptr<const Storage> storage(const format::Entry& entry) const {
     return std::make_shared<Storage>(reserved_->data() + entry.begin, entry.nbytes(), reserved_);
   }
+  const std::byte* begin() const { return reserved_->data(); }
   bool contains(const Tensor& t) const {
     const auto* at = t.storage()->data();
     return at >= reserved_->data() && at <= reserved_->data() + nbytes_ &&

@@ -113,6 +113,12 @@ void BlockReader::read(std::vector<Destination> destinations) {
   run(plan);
 }
 
+void BlockReader::rest() noexcept {
+  workers_.clear();
+  block_ = {};
+  block_index_.reset();
+}
+
 std::string BlockReader::how() const {
   const std::string pages = prefault_.what();
   return pages.empty() ? how_ : how_ + "; " + pages;
@@ -245,8 +251,12 @@ std::uint64_t BlockReader::scatter_piece(const Plan& plan, std::uint64_t at, std
   for (auto i = first; i < plan.others.size() && plan.others[i].begin < end; ++i) {
     const auto& d = plan.others[i];
     const auto lo = std::max(at, d.begin), hi = std::min(end, end_of(d));
-    if (lo < hi && d.to != nullptr) {
-      std::memcpy(d.to + (lo - d.begin), scratch.data() + (lo - at), hi - lo);
+    if (lo >= hi) continue;
+    const auto piece = std::span<const std::byte>(scratch).subspan(lo - at, hi - lo);
+    if (d.to != nullptr) {
+      std::memcpy(d.to + (lo - d.begin), piece.data(), piece.size());
+    } else if (d.take) {
+      d.take(lo, piece);
     }
   }
   return end;

@@ -8,8 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,8 +27,11 @@ namespace understudy::restore {
 struct Destination {
   std::uint64_t begin = 0;  ///< in the data section
   std::uint64_t nbytes = 0;
-  std::byte* to = nullptr;  ///< null: only to be verified
+  std::byte* to = nullptr;  ///< null: only to be verified, or for `take`
   bool is_fresh = false;    ///< a whole new storage; its pages are made on the way
+  /// Without `to`: is handed the bytes of the run, in pieces, by several threads at a time. `at` is
+  /// where a piece begins in the data section.
+  std::function<void(std::uint64_t at, std::span<const std::byte> piece)> take{};
 };
 
 /// Reads one open file with several threads. `file` and `readers` must outlive
@@ -48,6 +53,9 @@ class BlockReader {
 
   /// The bytes of one entry, verified. Cheap for entries that lie together.
   std::string bytes(const format::Entry& entry);
+
+  /// Gives back the memory and the handles of its threads, until the next call.
+  void rest() noexcept;
 
   /// How the last call read, and why; and what pages fresh memory got, if there
   /// was any: "page cache, 2 threads: the file was in memory".

@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 #include "store/look.h"
-#include "store/step_files.h"
 
 namespace understudy {
 namespace {
@@ -45,7 +44,8 @@ std::optional<OpenStep> open_chosen_step(const os::Directory& directory,
     }
     if (!found->is_complete()) throw DamagedStep(directory, found->step, found->problem);
     try {
-      auto shards = store::open_shards(*found);
+      store::StepShards shards(*found);
+      if (!found->manifest->index) shards.at(0);
       return OpenStep{std::move(*found), std::move(shards)};
     } catch (const Error& e) {
       if (!store::is_still_there(directory, found->path.filename(), *found->folder)) continue;

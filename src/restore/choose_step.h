@@ -10,6 +10,7 @@
 
 #include "os/file.h"
 #include "store/reader.h"
+#include "store/step_files.h"
 #include "understudy/error.h"
 
 namespace understudy {
@@ -26,10 +27,12 @@ class DamagedStep : public Error {
   std::string reason_;
 };
 
-/// A step whose files are open: they are read to their ends, whatever becomes of its name.
+/// A step that is held open. Of one file, it is read to its end whatever becomes of its name; of
+/// several, each is opened when it is needed, and whoever then finds it gone looks at
+/// `is_still_there`.
 struct OpenStep {
   store::StepFolder folder;
-  std::vector<store::ShardReader> shards;
+  store::StepShards shards;
 };
 
 /// Opens the step asked for, or the newest (below `below`, when given); when a

@@ -3,8 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "store/reader.h"
 #include "understudy/files.h"
@@ -33,6 +36,12 @@ struct EntryMemory {
 /// Error(unsupported) for pickles without `allow_pickle`.
 Value decode_state(const store::ShardReader& reader, const EntryMemory& memory,
                    const std::vector<std::string>& names, bool allow_pickle);
+
+/// Of the dict that is the state of a shard, the leaves with those keys; what is not there is left
+/// out. Throws as decode_state.
+std::map<std::string, Value> decode_leaves(const store::ShardReader& reader,
+                                           const EntryMemory& memory,
+                                           const std::set<std::string>& keys, bool allow_pickle);
 
 /// Throws Error(unsupported) for a pickle in `state`, which was read of `file`.
 void require_no_pickle(const Value& state, const std::string& file);

@@ -115,7 +115,8 @@ Value load_step_at(const std::filesystem::path& path, const LoadFileOptions& opt
   for (int turn = 0; turn < store::kReadTurns; ++turn) {
     const auto step = store::look_at_step(path);
     try {
-      return load_step(step, store::open_shards(step), options, readers).state;
+      store::StepShards shards(step);
+      return load_step(step, shards, options, readers).state;
     } catch (const Error&) {
       const auto now = os::find_file(path);
       if (now && now->is_same_file(step.folder->info())) throw;

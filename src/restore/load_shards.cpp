@@ -9,11 +9,10 @@
 #include "base/error.h"
 #include "format/tree.h"
 #include "os/system.h"
-#include "ranks/index_text.h"
 #include "ranks/ranges.h"
 #include "restore/decode.h"
 #include "restore/selection.h"
-#include "store/step_files.h"
+#include "restore/step_index.h"
 #include "value/walk.h"
 
 namespace understudy::restore {
@@ -23,16 +22,13 @@ using ranks::StoredTensor;
 
 class ShardsLoader {
  public:
-  ShardsLoader(const store::StepFolder& step, const std::vector<store::ShardReader>& shards,
+  ShardsLoader(const store::StepFolder& step, store::StepShards& shards,
                const LoadFileOptions& options, WorkerPool& readers)
       : shards_(shards),
         options_(options),
         readers_(readers),
-        name_((step.path / store::kIndexName).native()) {
-    std::vector<std::string> files;
-    for (const auto& file : step.manifest->files) files.push_back(file.name);
-    index_ = ranks::read_step_index(store::read_index_text(step), std::move(files), name_);
-  }
+        name_(index_name(step)),
+        index_(read_index(step)) {}
 
   Loaded load() {
     const auto skeleton = select();
@@ -76,17 +72,17 @@ class ShardsLoader {
 
   // Each shard once, and of it only what is wanted.
   void read_shards() {
-    std::vector<std::set<std::string>> entries(shards_.size());
+    std::vector<std::set<std::string>> entries(shards_.count());
     for (const auto& [key, tensor] : tensors_) {
       for (const auto& stored : tensor->chunks) entries[stored.file].insert(stored.entry);
     }
-    loaded_.resize(shards_.size());
-    for (std::size_t i = 0; i < shards_.size(); ++i) {
+    loaded_.resize(shards_.count());
+    for (std::size_t i = 0; i < shards_.count(); ++i) {
       if (entries[i].empty()) continue;
       auto options = options_;
       options.names.clear();
       if (!options_.names.empty()) options.names.assign(entries[i].begin(), entries[i].end());
-      auto loaded = restore::load(shards_[i], options, readers_);
+      auto loaded = restore::load(shards_.at(i), options, readers_);
       if (how_.empty()) how_ = std::move(loaded.how);
       for (const auto& [key, value] : loaded.state.pairs()) {
         if (key.type() == Value::Type::text) loaded_[i].emplace(key.as_text(), value);
@@ -116,9 +112,16 @@ class ShardsLoader {
     if (tensor.chunks.empty()) return Tensor::zeros(tensor.dtype, tensor.shape);
     const auto whole = ranks::whole(tensor.shape);
     if (tensor.chunks.size() == 1 && tensor.chunks[0].chunk == whole) {
-      return entry(tensor.chunks[0]);
+      const auto& value = entry(tensor.chunks[0]);
+      if (value.type() == Value::Type::tensor) require_stored(tensor, tensor.chunks[0], value);
+      return value;
     }
     return join(tensor, whole);
+  }
+
+  void require_stored(const StoredTensor& tensor, const ranks::StoredChunk& stored,
+                      const Value& value) const {
+    restore::require_stored(index_.chunks, tensor, stored, value, name_);
   }
 
   // A tensor of its chunks, which cover it: the index was looked at for that.
@@ -128,21 +131,14 @@ class ShardsLoader {
     const auto joined = Tensor::zeros(tensor.dtype, tensor.shape);
     for (const auto& stored : tensor.chunks) {
       const auto& value = entry(stored);
-      const bool fits = value.type() == Value::Type::tensor &&
-                        value.as_tensor().dtype() == tensor.dtype &&
-                        value.as_tensor().shape() == stored.chunk.sizes;
-      if (!fits) {
-        refuse("says that '{}' of {} is a chunk of '{}' with the shape {}, which it is not",
-               stored.entry, index_.chunks.files[stored.file], tensor.path,
-               ranks::to_text(stored.chunk.sizes));
-      }
+      require_stored(tensor, stored, value);
       ranks::copy_part(value.as_tensor(), stored.chunk, joined, whole, stored.chunk);
       loaded_[stored.file].erase(stored.entry);  // its memory is not needed any more
     }
     return joined;
   }
 
-  const std::vector<store::ShardReader>& shards_;
+  store::StepShards& shards_;
   const LoadFileOptions& options_;
   WorkerPool& readers_;
   const std::string name_;
@@ -155,17 +151,17 @@ class ShardsLoader {
 
 }  // namespace
 
-Loaded load_shards(const store::StepFolder& step, const std::vector<store::ShardReader>& shards,
+Loaded load_shards(const store::StepFolder& step, store::StepShards& shards,
                    const LoadFileOptions& options, WorkerPool& readers) {
   auto loaded = ShardsLoader(step, shards, options, readers).load();
   if (!options.allow_pickle) require_no_pickle(loaded.state, step.path.native());
   return loaded;
 }
 
-Loaded load_step(const store::StepFolder& step, const std::vector<store::ShardReader>& shards,
+Loaded load_step(const store::StepFolder& step, store::StepShards& shards,
                  const LoadFileOptions& options, WorkerPool& readers) {
   if (step.manifest->index) return load_shards(step, shards, options, readers);
-  return load(shards.front(), options, readers);
+  return load(shards.at(0), options, readers);
 }
 
 }  // namespace understudy::restore

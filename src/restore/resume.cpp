@@ -2,62 +2,52 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <utility>
 
 #include "base/error.h"
 #include "os/system.h"
-#include "restore/addresses.h"
+#include "ranks/ranges.h"
 #include "restore/aliasing.h"
-#include "restore/arrange.h"
+#include "restore/arrangement.h"
 #include "restore/block_reader.h"
-#include "restore/cut.h"
 #include "restore/decode.h"
+#include "restore/lay_over.h"
+#include "restore/shard_leaves.h"
+#include "restore/stored_bytes.h"
 #include "understudy/loadable.h"
 #include "value/walk.h"
 
 namespace understudy::restore {
 namespace {
 
-// How tensors that the file has in C order lay in memory, by the storage that stands for them.
-struct Arrangement {
-  std::map<std::shared_ptr<const Storage>, value::InMemory> forms;
-  Arranger arranger;
-};
-
-// Gives tensors that only stand for bytes of the file memory of their own.
+// Gives tensors that only stand for bytes of files memory of their own.
 class PrivateCopies {
  public:
-  explicit PrivateCopies(const Addresses* file, Arrangement* arrangement = nullptr)
-      : file_(file), arrangement_(arrangement) {}
+  explicit PrivateCopies(const StoredBytes& bytes, Arrangement* arrangement = nullptr)
+      : bytes_(bytes), arrangement_(arrangement) {}
 
-  // The same tree over new storages, which are filled from `destinations`.
+  // The same tree over new storages, which are filled by `add_to`.
   Value replace(const Value& tree) {
     return value::map_leaves(tree, [this](const Value& node) {
-      if (node.type() != Value::Type::tensor || !stands_for_file(node.as_tensor())) return node;
+      if (node.type() != Value::Type::tensor || !bytes_.has(node.as_tensor())) return node;
       return Value(replace(node.as_tensor())).with_kind(node.kind(), node.extra());
     });
   }
 
-  bool stands_for_file(const Tensor& t) const { return file_ != nullptr && file_->contains(t); }
-
   Tensor replace(const Tensor& t) {
-    if (!stands_for_file(t)) return t;
+    if (!bytes_.has(t)) return t;
     const Tensor made(storage_for(t.storage()), t.dtype(), t.shape(), t.strides(), t.byte_offset());
-    if (arrangement_ == nullptr) return made;
-    const auto form = arrangement_->forms.find(t.storage());
-    if (form == arrangement_->forms.end()) return made;
-    return arrangement_->arranger.place(made, form->second);
+    return arrangement_ == nullptr ? made : arrangement_->place(made, t.storage());
   }
 
-  std::vector<Destination> destinations() const {
-    std::vector<Destination> all;
+  void add_to(StoredBytes::Reading& reading) const {
     std::uint64_t nbytes = 0;
     for (const auto& [from, to] : storages_) nbytes += to->nbytes();
     if (nbytes > 0) os::require_memory("the part of the state that is new", nbytes);
     for (const auto& [from, to] : storages_) {
-      all.push_back({file_->offset(from->data()), to->nbytes(), to->data(), true});
+      bytes_.add(reading, from->data(), to->nbytes(), to->data(), true);
     }
-    return all;
   }
 
  private:
@@ -67,7 +57,7 @@ class PrivateCopies {
     return to;
   }
 
-  const Addresses* file_;  // null where all has been read
+  const StoredBytes& bytes_;
   Arrangement* arrangement_;
   std::map<std::shared_ptr<const Storage>, std::shared_ptr<const Storage>> storages_;
 };
@@ -75,20 +65,20 @@ class PrivateCopies {
 // Runs of bytes go straight to their tensors; the others (strides, tensors that share memory)
 // by way of private memory.
 struct Overwrite {
-  std::vector<Destination> destinations;
+  StoredBytes::Reading reading;
   std::vector<transfer::TensorCopy> others;
 
-  Overwrite(const Addresses* file, const std::vector<transfer::TensorCopy>& copies) {
-    PrivateCopies own(file);
+  Overwrite(const StoredBytes& bytes, const std::vector<transfer::TensorCopy>& copies) {
+    PrivateCopies own(bytes);
     const auto add_other = [&](const transfer::TensorCopy& c) {
       if (c.to.numel() == 0) return;
-      // What does not stand for bytes of the file was made by the comparison, or read already.
+      // What does not stand for bytes of a file was made by the comparison, or read already.
       others.push_back({own.replace(c.from), c.to});
     };
     const auto groups = transfer::group_copies(copies);
     for (const auto* c : groups.runs) {
-      if (c->to.numel() > 0 && own.stands_for_file(c->from)) {
-        destinations.push_back({file->offset(c->from.data()), c->to.nbytes(), c->to.data(), false});
+      if (c->to.numel() > 0 && bytes.has_run(c->from)) {
+        bytes.add(reading, c->from.data(), c->to.nbytes(), c->to.data(), false);
       } else {
         add_other(*c);
       }
@@ -96,7 +86,7 @@ struct Overwrite {
     for (const auto& group : groups.others) {
       for (const auto* c : group) add_other(*c);
     }
-    for (const auto& d : own.destinations()) destinations.push_back(d);
+    own.add_to(reading);
   }
 };
 
@@ -117,25 +107,20 @@ void change(const Step& step) {
   }
 }
 
-// What was decoded of a step, and how what has not been read yet is read.
+// What was decoded of a step, as the caller's state needs it.
 struct Decoded {
-  Value state;
-  std::string name;  ///< of the file or the step
-  const Addresses* file = nullptr;
-  Arrangement* arrangement = nullptr;
-  BlockReader* reader = nullptr;
-
-  void read(std::vector<Destination> destinations) const {
-    if (reader != nullptr) reader->read(std::move(destinations));
-  }
+  const Value& state;
+  const std::string& name;  ///< of the file or the step
+  const StoredBytes& bytes;
+  Arrangement& arrangement;
+  bool is_verified;  ///< every byte has been
 };
 
 ResumeOutcome resume_decoded(const Decoded& decoded, Value& state, const ResumeRules& rules,
                              WorkerPool& copiers) {
   ResumeOutcome outcome;
   // 2. The trees, and what objects say.
-  auto found =
-      match(state, cut_for(state, renamed(decoded.state, state, rules.rename)), rules.match);
+  auto found = match(state, decoded.state, rules.match);
   if (!found.rename.empty() && !found.misfits.empty()) {
     found.misfits.push_back("some would fit with rename=" + found.rename);
   }
@@ -146,25 +131,20 @@ ResumeOutcome resume_decoded(const Decoded& decoded, Value& state, const ResumeR
 
   // 3. What needs memory of its own is read first: until all of that is there,
   // nothing has changed.
-  PrivateCopies own(decoded.file, decoded.arrangement);
+  PrivateCopies own(decoded.bytes, &decoded.arrangement);
   for (auto& part : found.objects) part.saved = own.replace(part.saved);
   auto merged = own.replace(found.merged);
-  for (auto& claim : found.claims) {
-    if (decoded.arrangement == nullptr) continue;
-    const auto& forms = decoded.arrangement->forms;
-    const auto form = forms.find(claim.from.storage());
-    if (form != forms.end()) claim.form = form->second;
-  }
+  for (auto& claim : found.claims) claim.form = decoded.arrangement.form_of(claim.from.storage());
   AliasCheck aliases(std::move(found.claims));
   for (auto& claim : aliases.claims()) claim.from = own.replace(claim.from);
-  if (decoded.arrangement != nullptr) {
-    auto& arranger = decoded.arrangement->arranger;
-    os::require_memory("the part of the state that is new", arranger.nbytes());
-    decoded.read(own.destinations());
-    transfer::copy_tensors(arranger.take_copies(), copiers);
-  }
+  os::require_memory("the part of the state that is new", decoded.arrangement.nbytes());
+  StoredBytes::Reading privately;
+  own.add_to(privately);
+  decoded.bytes.read(std::move(privately));
+  transfer::copy_tensors(decoded.arrangement.take_copies(), copiers);
   require_fit(decoded.name, aliases.conflicts(copiers));
-  auto overwrite = Overwrite(decoded.file, found.copies);
+  auto overwrite = Overwrite(decoded.bytes, found.copies);
+  if (!decoded.is_verified) decoded.bytes.verify(overwrite.reading);
   for (const auto& part : found.objects) {
     if (auto* more = dynamic_cast<PartLoadable*>(part.object.get())) more->prepare(part.saved);
   }
@@ -175,40 +155,68 @@ ResumeOutcome resume_decoded(const Decoded& decoded, Value& state, const ResumeR
     for (auto& part : found.objects) part.object->load(std::exchange(part.saved, {}));
   });
   change([&] {
-    decoded.read(std::move(overwrite.destinations));
+    decoded.bytes.read(std::move(overwrite.reading));
     transfer::copy_tensors(overwrite.others, copiers);
   });
   state = std::move(merged);
   return outcome;
 }
 
+// Of one file: what the target has a chunk of is cut out.
+Value leaves_for(const Value& target, const Value& saved, const std::vector<std::string>& names,
+                 StoredBytes& bytes) {
+  return lay_over(target, saved, names, [&](const Value& leaf, const Counterpart& counterpart) {
+    if (leaf.type() != Value::Type::tensor) return leaf;
+    const auto& tensor = leaf.as_tensor();
+    const auto chunk = chunk_wanted(counterpart.target, tensor.shape());
+    const auto whole = ranks::whole(tensor.shape());
+    if (!chunk || *chunk == whole) return leaf;
+    if (ranks::is_empty(*chunk)) return Value(Tensor::zeros(tensor.dtype(), chunk->sizes));
+    if (!bytes.has_run(tensor)) return Value(ranks::view_of(tensor, whole, *chunk));
+    const auto storage =
+        bytes.put_together(*chunk, item_size(tensor.dtype()), {{tensor.data(), whole, *chunk}});
+    return Value(Tensor(storage, tensor.dtype(), chunk->sizes));
+  });
+}
+
 }  // namespace
 
 ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
                           WorkerPool& readers, WorkerPool& copiers) {
-  // 1. Every byte, verified.
+  // 1. Every byte, verified; but where others read the rest, what is read later.
   BlockReader reader(file, readers);
-  reader.verify_all();
-  const auto how = reader.how();
+  if (!rules.reads_part) reader.verify_all();
+  auto how = reader.how();
   const auto& entries = file.header().entries;
-  const Addresses addresses(file);
-  Arrangement arrangement{{}, Arranger(file.name(), file.header().data_nbytes)};
-  const EntryMemory memory{[&](std::uint32_t e) { return addresses.storage(entries[e]); },
+  StoredBytes bytes;
+  bytes.add_file(file, reader);
+  Arrangement arrangement;
+  arrangement.add_file(file.name(), file.header().data_nbytes);
+  const EntryMemory memory{[&](std::uint32_t e) { return bytes.storage(entries[e]); },
                            [&](std::uint32_t e) { return reader.bytes(entries[e]); },
                            [&](const Tensor& t, const auto& form) {
-                             arrangement.forms[t.storage()] = form;
+                             arrangement.note(t, form);
                              return t;
                            }};
-  const auto decoded = decode_state(file, memory, {}, rules.allow_pickle);
-  auto outcome = resume_decoded({decoded, file.name(), &addresses, &arrangement, &reader}, state,
+  const auto saved =
+      renamed(decode_state(file, memory, {}, rules.allow_pickle), state, rules.rename);
+  const auto leaves = leaves_for(state, saved, rules.match.names, bytes);
+  auto outcome = resume_decoded({leaves, file.name(), bytes, arrangement, !rules.reads_part}, state,
                                 rules, copiers);
-  outcome.how = how;
+  outcome.how = how.empty() ? reader.how() : std::move(how);
   return outcome;
 }
 
-ResumeOutcome resume_loaded(const Value& saved, const std::string& name, Value& state,
-                            const ResumeRules& rules, WorkerPool& copiers) {
-  return resume_decoded({.state = saved, .name = name}, state, rules, copiers);
+ResumeOutcome resume_shards(const store::StepFolder& step, store::StepShards& shards, Value& state,
+                            const ResumeRules& rules, WorkerPool& readers, WorkerPool& copiers) {
+  ShardLeaves leaves(step, shards, readers, rules.allow_pickle);
+  const auto saved =
+      leaves.leaves_for(state, renamed(leaves.skeleton(), state, rules.rename), rules.match.names);
+  auto outcome =
+      resume_decoded({saved, step.path.native(), leaves.bytes(), leaves.arrangement(), false},
+                     state, rules, copiers);
+  outcome.how = leaves.how();
+  return outcome;
 }
 
 }  // namespace understudy::restore

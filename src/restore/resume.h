@@ -9,12 +9,16 @@
 #include "restore/match.h"
 #include "restore/rename.h"
 #include "store/reader.h"
+#include "store/step_files.h"
 #include "understudy/value.h"
 
 namespace understudy::restore {
 
 struct ResumeRules {
   bool allow_pickle = false;
+  /// Other ranks read the rest: only the blocks that hold what `state` needs are read, and
+  /// verified.
+  bool reads_part = false;
   MatchRules match{};
   Rename rename{};
   /// Called with the merged tree at the end of 3. May be empty.
@@ -41,9 +45,9 @@ struct ResumeOutcome {
 ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const ResumeRules& rules,
                           WorkerPool& readers, WorkerPool& copiers);
 
-/// The same from 2 on, of a state that was read, verified, into private memory. `name` is for
-/// messages.
-ResumeOutcome resume_loaded(const Value& saved, const std::string& name, Value& state,
-                            const ResumeRules& rules, WorkerPool& copiers);
+/// The same of a step of several shards. Always as with `reads_part`, and only those shards are
+/// opened. What is verified in 1 is then known, and so comes after the comparison.
+ResumeOutcome resume_shards(const store::StepFolder& step, store::StepShards& shards, Value& state,
+                            const ResumeRules& rules, WorkerPool& readers, WorkerPool& copiers);
 
 }  // namespace understudy::restore

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "fakes/ranks_run.h"
 #include "fakes/states.h"
 #include "fakes/thread_peers.h"
 #include "ranks/placements.h"
@@ -18,7 +19,9 @@
 namespace understudy {
 namespace {
 
+using fakes::failures_of;
 using fakes::MeetingPlace;
+using fakes::options_of;
 using fakes::PeersFault;
 using ranks::Random;
 using testing::ElementsAre;
@@ -75,12 +78,6 @@ struct Cut {
     return state_of(whole, w[r], v[r], has_values);
   }
 };
-
-CheckpointerOptions options_of(const fakes::TemporaryFolder& folder, Peers& peers) {
-  CheckpointerOptions options{.directory = folder.path(), .threads = 1};
-  options.peers = {std::shared_ptr<void>(), &peers};  // the meeting place owns them
-  return options;
-}
 
 void save_all(const fakes::TemporaryFolder& folder, const Whole& whole, const Cut& cut) {
   MeetingPlace place(cut.count());
@@ -221,20 +218,6 @@ TEST(RanksCheckpointer, KeepsStepsAndMetadataAsAlone) {
   Checkpointer alone({.directory = folder.path()});
   EXPECT_THAT(alone.steps(), ElementsAre(3, 4));
   EXPECT_EQ(alone.restore().metadata.at("rank").as_integer(), 0);
-}
-
-// What each rank's `body` throws.
-std::vector<std::string> failures_of(MeetingPlace& place, int count,
-                                     const std::function<void(Peers&)>& body) {
-  std::vector<std::string> failures(static_cast<std::size_t>(count));
-  place.run([&](Peers& peers) {
-    try {
-      body(peers);
-    } catch (const Error& error) {
-      failures[static_cast<std::size_t>(peers.rank())] = error.what();
-    }
-  });
-  return failures;
 }
 
 TEST(RanksCheckpointer, WhatOneRankCannotSaveIsThrownOnAllAtOnce) {

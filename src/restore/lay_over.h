@@ -1,0 +1,33 @@
+// The leaves of a saved state, each as the target needs it.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ranks/chunk.h"
+#include "understudy/value.h"
+
+namespace understudy::restore {
+
+/// What the target has where a saved leaf lies.
+struct Counterpart {
+  /// What it has at that path; null for nothing, or for something around it.
+  const Value* target = nullptr;
+  /// False when the comparison will not look at the leaf.
+  bool is_wanted = true;
+};
+
+/// Makes a leaf of what stands for it.
+using MakeLeaf = std::function<Value(const Value& saved, const Counterpart& counterpart)>;
+
+/// `saved` with what `make_leaf` says in the places of its leaves. `names` as in MatchRules. The
+/// comparison (match.h) of the whole looks at no leaf that is said here to be unwanted.
+Value lay_over(const Value& target, const Value& saved, const std::vector<std::string>& names,
+               const MakeLeaf& make_leaf);
+
+/// The chunk of a tensor of that shape that `target` is; nothing when it is none.
+std::optional<ranks::Chunk> chunk_wanted(const Value* target, const Dims& shape);
+
+}  // namespace understudy::restore
