@@ -11,17 +11,31 @@ namespace understudy::cli {
 namespace {
 
 Json entry_json(const EntryInfo& entry) {
-  return {{"name", entry.name},
-          {"dtype", entry.dtype},
-          {"shape", entry.shape},
-          {"nbytes", entry.nbytes},
-          {"offset", entry.offset}};
+  return {{"name", entry.name},     {"dtype", entry.dtype},   {"shape", entry.shape},
+          {"nbytes", entry.nbytes}, {"offset", entry.offset}, {"file", entry.file}};
+}
+
+Json chunks_json(const std::vector<ChunkInfo>& chunks) {
+  auto array = Json::array();
+  for (const auto& chunk : chunks) {
+    array.push_back({{"file", chunk.file},
+                     {"entry", chunk.entry},
+                     {"offsets", chunk.offsets},
+                     {"sizes", chunk.sizes}});
+  }
+  return array;
 }
 
 Json tensor_json(const TensorInfo& tensor) {
-  return {{"path", tensor.path},          {"dtype", tensor.dtype},   {"shape", tensor.shape},
-          {"strides", tensor.strides},    {"nbytes", tensor.nbytes}, {"entry", tensor.entry},
-          {"is_shared", tensor.is_shared}};
+  return {{"path", tensor.path},
+          {"dtype", tensor.dtype},
+          {"shape", tensor.shape},
+          {"strides", tensor.strides},
+          {"nbytes", tensor.nbytes},
+          {"entry", tensor.entry},
+          {"is_shared", tensor.is_shared},
+          {"file", tensor.file},
+          {"chunks", chunks_json(tensor.chunks)}};
 }
 
 Json file_json(const Description& d) {
@@ -30,6 +44,7 @@ Json file_json(const Description& d) {
   for (const auto& tensor : d.tensors) tensors.push_back(tensor_json(tensor));
   return {{"file", d.file.string()},
           {"nbytes", d.file_nbytes},
+          {"shards", d.shards},
           {"is_ours", d.is_ours},
           {"step", d.step ? Json(*d.step) : Json(nullptr)},
           {"metadata", metadata_json(d.metadata)},
@@ -47,9 +62,10 @@ std::string file_text(const Description& d, bool all) {
   if (d.step) text += fmt::format("step {}, ", *d.step);
   text += human_size(d.file_nbytes);
   if (d.file_nbytes >= 1024) text += fmt::format(" ({} bytes)", d.file_nbytes);
-  text += fmt::format(", {} in {}, {}\n", counted(d.tensors.size(), "tensor"),
-                      counted(d.entries.size(), "entry"),
-                      d.is_ours ? "written by Understudy" : "a plain safetensors file");
+  text += fmt::format(", {} in {}", counted(d.tensors.size(), "tensor"),
+                      counted(d.entries.size(), "entry"));
+  if (d.shards > 1) text += fmt::format(" of {}", counted(d.shards, "shard"));
+  text += fmt::format(", {}\n", d.is_ours ? "written by Understudy" : "a plain safetensors file");
   if (!is_empty(d.metadata)) {
     // ASCII, so that nothing in it reaches the terminal raw.
     text +=

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -56,29 +57,28 @@ std::uint64_t tensors_nbytes(const Value& value) {
 /// Which tensors share bytes, by the run of memory or the entry they lie in.
 class Sharing {
  public:
-  explicit Sharing(const std::vector<TensorInfo>& tensors) : tensors_(tensors) {
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      if (tensors[i].is_shared) users_[key_of(tensors[i])].push_back(i);
+  explicit Sharing(const std::vector<TensorInfo>& tensors) {
+    for (const auto& tensor : tensors) {
+      if (tensor.is_shared) users_[key_of(tensor)].push_back(&tensor);
     }
   }
 
-  std::string text(std::size_t i) const {
-    if (!tensors_[i].is_shared) return {};
-    const auto& users = users_.at(key_of(tensors_[i]));
-    const auto other = users[0] == i ? users[1] : users[0];
-    auto text = fmt::format("  shares bytes with {}", escape(tensors_[other].path));
+  std::string text(const TensorInfo& tensor) const {
+    if (!tensor.is_shared) return {};
+    const auto& users = users_.at(key_of(tensor));
+    const auto* other = users[0] == &tensor ? users[1] : users[0];
+    auto text = fmt::format("  shares bytes with {}", escape(other->path));
     if (users.size() > 2) text += fmt::format(" and {} more", users.size() - 2);
     return text;
   }
 
  private:
-  using Key = std::pair<std::optional<std::uint32_t>, std::string>;
+  using Key = std::tuple<std::string, std::optional<std::uint32_t>, std::string>;
   static Key key_of(const TensorInfo& tensor) {
-    return {tensor.run, tensor.run ? std::string() : tensor.entry};
+    return {tensor.file, tensor.run, tensor.run ? std::string() : tensor.entry};
   }
 
-  const std::vector<TensorInfo>& tensors_;
-  std::map<Key, std::vector<std::size_t>> users_;
+  std::map<Key, std::vector<const TensorInfo*>> users_;
 };
 
 class Printer {
@@ -104,7 +104,7 @@ class Printer {
 
   void node(const Value& value, const std::string& key, int depth) {
     if (value.type() == Value::Type::tensor) {
-      line(depth, key, tensor(value));
+      tensor(value, key, depth);
     } else if (!value.is_container()) {
       line(depth, key, leaf(value));
     } else if (value.type() != Value::Type::dict && std::ranges::all_of(value.items(), is_scalar)) {
@@ -118,11 +118,28 @@ class Printer {
     }
   }
 
-  std::string tensor(const Value& value) {
+  void tensor(const Value& value, const std::string& key, int depth) {
+    static const TensorInfo kUnlisted;
     const auto& t = value.as_tensor();
-    const auto sharing = is_in_attributes_ ? std::string() : sharing_.text(next_tensor_++);
-    return fmt::format("{} [{}]  {}{}{}", name(t.dtype()), fmt::join(t.shape(), ", "),
-                       human_size(t.nbytes()), kind_note(value), sharing);
+    const auto& info = is_in_attributes_ ? kUnlisted : description_.tensors[next_tensor_++];
+    auto text = fmt::format("{} [{}]  {}{}{}", name(t.dtype()), fmt::join(t.shape(), ", "),
+                            human_size(t.nbytes()), kind_note(value), sharing_.text(info));
+    if (!info.chunks.empty()) text += fmt::format("  in {}", counted(info.chunks.size(), "chunk"));
+    line(depth, key, text);
+    if (!all_) return;
+    for (const auto& chunk : info.chunks) {
+      line(depth + 1, "", fmt::format("{} in {}", box(chunk), escape(chunk.file)));
+    }
+  }
+
+  /// "[0:4, 2:8]"
+  static std::string box(const ChunkInfo& chunk) {
+    std::string text;
+    for (std::size_t d = 0; d < chunk.sizes.size(); ++d) {
+      text += fmt::format("{}{}:{}", d == 0 ? "" : ", ", chunk.offsets[d],
+                          chunk.offsets[d] + chunk.sizes[d]);
+    }
+    return "[" + text + "]";
   }
 
   static std::string kind_note(const Value& value) {

@@ -32,35 +32,49 @@ struct EntryInfo {
   std::vector<std::uint64_t> shape;  ///< in elements, outermost first
   std::uint64_t nbytes = 0;          ///< of its data
   std::uint64_t offset = 0;          ///< of the first byte in the file
+  std::string file;                  ///< name of the file, in the step's folder
+};
+
+/// A part of a tensor that several ranks have saved.
+struct ChunkInfo {
+  std::string file;   ///< name of the shard that it lies in
+  std::string entry;  ///< its entry there
+  Dims offsets;       ///< of its first element in the tensor
+  Dims sizes;         ///< in elements, outermost first
 };
 
 /// One tensor of the state, as the tree has it.
 struct TensorInfo {
-  std::string path;                  ///< keys joined by '.'
-  std::string dtype;                 ///< PyTorch's name: "float32"
-  Dims shape;                        ///< in elements, outermost first
-  Dims strides;                      ///< in elements
-  std::uint64_t nbytes = 0;          ///< of a dense copy
-  std::string entry;                 ///< the entry it lies in
-  bool is_shared = false;            ///< another tensor uses the same entry, or shared its memory
-  std::optional<std::uint32_t> run;  ///< of memory, which tensors with the same one shared
+  std::string path;          ///< keys joined by '.'
+  std::string dtype;         ///< PyTorch's name: "float32"
+  Dims shape;                ///< in elements, outermost first
+  Dims strides;              ///< in elements
+  std::uint64_t nbytes = 0;  ///< of a dense copy
+  std::string entry;         ///< the entry it lies in; empty when it is cut
+  std::string file;          ///< name of that entry's file; empty when it is cut
+  bool is_shared = false;    ///< another tensor uses the same entry, or shared its memory
+  std::optional<std::uint32_t>
+      run;                        ///< of memory, which tensors of a file with the same one shared
+  std::vector<ChunkInfo> chunks;  ///< what it is cut into; empty when it lies in one entry
 };
 
-/// What a safetensors file holds.
+/// What a safetensors file holds, or a step of several.
 struct Description {
-  std::filesystem::path file;        ///< the safetensors file
-  std::uint64_t file_nbytes = 0;     ///< its size
+  std::filesystem::path file;        ///< the safetensors file; of several the step's folder
+  std::uint64_t file_nbytes = 0;     ///< its size; of several the sum
+  std::size_t shards = 1;            ///< number of safetensors files
   bool is_ours = false;              ///< Understudy wrote it: tree and checksums are there
   std::optional<std::int64_t> step;  ///< of a step's file
   Value metadata;  ///< user metadata: of the manifest for a step, of the header for a file
-  std::vector<EntryInfo> entries;   ///< in the order of their bytes
+  std::vector<EntryInfo> entries;   ///< in the order of the files and of their bytes
   std::vector<TensorInfo> tensors;  ///< in the order of the tree
   /// The tree with tensors over no memory (never read their bytes).
   Value tree;
 };
 
 /// Looks into `path`: a step's folder, a run's folder (its newest step) or a
-/// safetensors file of anyone's. Reads the header, and long texts, bytes and lists of
+/// safetensors file of anyone's. One description, of whole tensors however many ranks have saved
+/// them. Reads the headers, and long texts, bytes and lists of
 /// numbers up to 64 MiB of them; those beyond are opaque leaves in the tree that say
 /// what they are.
 std::vector<Description> describe(const std::filesystem::path& path);

@@ -209,10 +209,11 @@ ExportReport export_state(const fs::path& path, const fs::path& to, const Export
   const auto out = without_slash(to);
   require_new(out);
   auto source = inspect::open_target(path);
-  const inspect::StoredState state(std::move(source.shard));
+  const auto from = source.target.path.string();
+  const inspect::StoredState state(std::move(source));
   const auto selection = Selector(options.prefix, state.tree()).run();
   if (selection.kept.empty()) {
-    fail(ErrorCode::not_found, "'{}' has no tensors{}", source.target.path.string(),
+    fail(ErrorCode::not_found, "'{}' has no tensors{}", from,
          options.prefix.empty() ? "" : fmt::format(" below '{}'", options.prefix));
   }
 

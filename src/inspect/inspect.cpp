@@ -1,8 +1,8 @@
 #include "understudy/inspect.h"
 
-#include <algorithm>
+#include <map>
 #include <optional>
-#include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 #include "format/integrity.h"
@@ -45,30 +45,58 @@ std::optional<std::uint64_t> step_nbytes(const os::Directory& run, const store::
   store::fail_restless(step.path);
 }
 
-std::vector<EntryInfo> entries_of(const format::Header& header) {
-  std::vector<EntryInfo> entries;
-  entries.reserve(header.entries.size());
-  for (const auto& entry : header.entries) {
-    entries.push_back(
-        {entry.name, entry.dtype, entry.shape, entry.nbytes(), header.header_nbytes + entry.begin});
-  }
-  return entries;
+std::string file_name(const store::ShardReader& shard) {
+  return fs::path(shard.name()).filename().native();
 }
 
-std::vector<TensorInfo> tensors_of(const inspect::Outline& outline, const format::Header& header) {
-  std::vector<std::uint32_t> users(header.entries.size());
-  std::unordered_map<std::uint32_t, std::uint32_t> run_users;
+void add_entries(const store::ShardReader& shard, std::vector<EntryInfo>& entries) {
+  const auto& header = shard.header();
+  for (const auto& entry : header.entries) {
+    entries.push_back({entry.name, entry.dtype, entry.shape, entry.nbytes(),
+                       header.header_nbytes + entry.begin, file_name(shard)});
+  }
+}
+
+std::vector<ChunkInfo> chunks_of(const ranks::StoredTensor& cut, const ranks::ChunkIndex& index) {
+  std::vector<ChunkInfo> chunks;
+  for (const auto& stored : cut.chunks) {
+    chunks.push_back(
+        {index.files[stored.file], stored.entry, stored.chunk.offsets, stored.chunk.sizes});
+  }
+  return chunks;
+}
+
+std::vector<TensorInfo> tensors_of(const inspect::Outline& outline,
+                                   const inspect::OpenTarget& source) {
+  // How many tensors lie in an entry of a shard, or in a run of memory of it.
+  using Place = std::pair<std::uint32_t, std::uint32_t>;
+  std::map<Place, std::uint32_t> users, run_users;
   for (const auto& leaf : outline.tensors) {
-    ++users[leaf.entry];
-    if (leaf.run) ++run_users[*leaf.run];
+    if (leaf.cut != nullptr) continue;
+    ++users[{leaf.shard, leaf.entry}];
+    if (leaf.run) ++run_users[{leaf.shard, *leaf.run}];
   }
   std::vector<TensorInfo> tensors;
   tensors.reserve(outline.tensors.size());
   for (const auto& leaf : outline.tensors) {
     const auto& t = *leaf.tensor;
-    tensors.push_back({leaf.path, std::string(name(t.dtype())), t.shape(), t.strides(), t.nbytes(),
-                       header.entries[leaf.entry].name,
-                       users[leaf.entry] > 1 || (leaf.run && run_users[*leaf.run] > 1), leaf.run});
+    TensorInfo info;
+    info.path = leaf.path;
+    info.dtype = name(t.dtype());
+    info.shape = t.shape();
+    info.strides = t.strides();
+    info.nbytes = t.nbytes();
+    if (leaf.cut != nullptr) {
+      info.chunks = chunks_of(*leaf.cut, source.index->chunks);
+    } else {
+      const auto& shard = source.shards[leaf.shard];
+      info.entry = shard.header().entries[leaf.entry].name;
+      info.file = file_name(shard);
+      info.run = leaf.run;
+      info.is_shared = users[{leaf.shard, leaf.entry}] > 1 ||
+                       (leaf.run && run_users[{leaf.shard, *leaf.run}] > 1);
+    }
+    tensors.push_back(std::move(info));
   }
   return tensors;
 }
@@ -107,21 +135,25 @@ std::vector<StepInfo> list_steps(const fs::path& directory) {
 }
 
 std::vector<Description> describe(const fs::path& path) {
-  const auto [target, shard] = inspect::open_target(path);
-  auto outline = inspect::outline_of(shard);
+  const auto source = inspect::open_target(path);
+  auto outline = inspect::outline_of(source);
+  const auto& first = source.shards.front();
 
   Description d;
-  d.file = shard.name();
-  d.file_nbytes = shard.file_nbytes();
-  d.is_ours = shard.integrity().has_value();
-  if (target.step) {
-    d.step = target.step->step;
-    d.metadata = metadata_from_json(target.step->manifest->metadata_json);
-  } else {
-    d.metadata = header_metadata(shard.header());
+  d.file = source.index ? source.target.path.native() : first.name();
+  d.shards = source.shards.size();
+  d.is_ours = first.integrity().has_value();
+  for (const auto& shard : source.shards) {
+    d.file_nbytes += shard.file_nbytes();
+    add_entries(shard, d.entries);
   }
-  d.entries = entries_of(shard.header());
-  d.tensors = tensors_of(outline, shard.header());
+  if (source.target.step) {
+    d.step = source.target.step->step;
+    d.metadata = metadata_from_json(source.target.step->manifest->metadata_json);
+  } else {
+    d.metadata = header_metadata(first.header());
+  }
+  d.tensors = tensors_of(outline, source);
   d.tree = std::move(outline.tree);
   std::vector<Description> descriptions;
   descriptions.push_back(std::move(d));

@@ -10,6 +10,7 @@
 #include "base/worker_pool.h"
 #include "format/integrity.h"
 #include "format/tree.h"
+#include "ranks/put_together.h"
 #include "restore/block_reader.h"
 #include "restore/decode.h"
 #include "value/walk.h"
@@ -47,18 +48,22 @@ Value whole_entry(const format::Header& header, std::uint32_t index,
   }
 }
 
-// Which entry a storage stands for, and which run of memory its tensor shares, if it does.
+// Which entry of which shard a storage stands for, and which run of memory its tensor shares, if it
+// does.
 struct Origin {
+  std::uint32_t shard;
   std::uint32_t entry;
   std::optional<std::uint32_t> run;
 };
-// The entries that stand for tensors: by the storage; where several entries share a run of memory,
-// by the place in it, too.
+using Runs = std::map<std::uint32_t, std::shared_ptr<const Storage>>;
+
+// Where the tensors of a tree come from: by the storage; where several entries share a run of
+// memory, by the place in it, too.
 struct Origins {
   using Place = std::tuple<const Storage*, std::uint64_t, Dims, Dims, DType>;
-  std::unordered_map<const Storage*, std::uint32_t> entries;
-  std::map<std::uint32_t, std::shared_ptr<const Storage>> runs;
+  std::unordered_map<const Storage*, Origin> entries;
   std::map<Place, Origin> placed;
+  std::unordered_map<const Storage*, const ranks::StoredTensor*> cut;
 
   static Place place(const Tensor& t) {
     return {t.storage().get(), t.byte_offset(), t.shape(), t.strides(), t.dtype()};
@@ -66,12 +71,13 @@ struct Origins {
 
   Origin of(const Tensor& t) const {
     const auto entry = entries.find(t.storage().get());
-    return entry != entries.end() ? Origin{entry->second, {}} : placed.at(place(t));
+    return entry != entries.end() ? entry->second : placed.at(place(t));
   }
 };
 
 Value decode(const store::ShardReader& shard, const Storages& storages, Origins& origins) {
   const auto& entries = shard.header().entries;
+  Runs runs;
   WorkerPool readers("us-read", 1);
   restore::BlockReader reader(shard, readers);
   std::uint64_t nbytes = 0;
@@ -79,10 +85,12 @@ Value decode(const store::ShardReader& shard, const Storages& storages, Origins&
       [&](std::uint32_t entry) { return storages[entry]; },
       [&](std::uint32_t entry) { return reader.bytes(entries[entry]); },
       [&](const Tensor& t, const value::InMemory& form) {
-        auto& run = origins.runs[form.run];
+        auto& run = runs[form.run];
         if (!run) run = std::make_shared<const Storage>(nullptr, form.run_nbytes, nullptr);
         const Tensor placed(run, t.dtype(), t.shape(), form.strides, form.byte_offset);
-        origins.placed[Origins::place(placed)] = {origins.of(t).entry, form.run};
+        auto origin = origins.of(t);
+        origin.run = form.run;
+        origins.placed[Origins::place(placed)] = origin;
         return placed;
       },
       [&](std::uint32_t entry) {
@@ -102,22 +110,46 @@ Value flat_dict(const format::Header& header, const Storages& storages) {
   return Value::dict(std::move(pairs));
 }
 
+/// A shard's own tree.
+Value tree_of(const store::ShardReader& shard, std::uint32_t index, Origins& origins) {
+  const auto storages = storages_of(shard.header());
+  for (std::size_t i = 0; i < storages.size(); ++i) {
+    origins.entries[storages[i].get()] = {index, static_cast<std::uint32_t>(i), {}};
+  }
+  return shard.integrity() ? decode(shard, storages, origins) : flat_dict(shard.header(), storages);
+}
+
+/// The tree of several shards.
+Value whole_tree(const OpenTarget& target, const std::vector<Value>& shards, Origins& origins) {
+  const auto join = [&](const ranks::StoredTensor& stored, const std::vector<const Tensor*>&) {
+    const auto storage = std::make_shared<const Storage>(
+        nullptr, *ranks::possible_nbytes(stored.shape, stored.dtype), nullptr);
+    origins.cut[storage.get()] = &stored;
+    return Tensor(storage, stored.dtype, stored.shape);
+  };
+  return ranks::put_together(*target.index, shards, join, target.name());
+}
+
 }  // namespace
 
-Outline outline_of(const store::ShardReader& shard) {
-  const auto storages = storages_of(shard.header());
+Outline outline_of(const OpenTarget& target) {
   Origins origins;
-  for (std::size_t i = 0; i < storages.size(); ++i) {
-    origins.entries[storages[i].get()] = static_cast<std::uint32_t>(i);
+  std::vector<Value> shards;
+  for (const auto& shard : target.shards) {
+    shards.push_back(tree_of(shard, static_cast<std::uint32_t>(shards.size()), origins));
   }
   Outline outline;
-  outline.tree =
-      shard.integrity() ? decode(shard, storages, origins) : flat_dict(shard.header(), storages);
+  outline.tree = target.index ? whole_tree(target, shards, origins) : std::move(shards.front());
   value::walk(outline.tree, [&](const value::Path& path, const Value& node) {
     if (node.type() == Value::Type::tensor) {
       const auto& tensor = node.as_tensor();
-      const auto origin = origins.of(tensor);
-      outline.tensors.push_back({path.str(), &tensor, origin.entry, origin.run});
+      const auto cut = origins.cut.find(tensor.storage().get());
+      if (cut != origins.cut.end()) {
+        outline.tensors.push_back({path.str(), &tensor, 0, 0, {}, cut->second});
+      } else {
+        const auto origin = origins.of(tensor);
+        outline.tensors.push_back({path.str(), &tensor, origin.shard, origin.entry, origin.run});
+      }
     }
     return true;
   });

@@ -5,7 +5,9 @@
 #include "base/error.h"
 #include "os/path.h"
 #include "restore/choose_step.h"
+#include "restore/step_index.h"
 #include "store/foreign.h"
+#include "store/step_files.h"
 
 namespace understudy::inspect {
 namespace {
@@ -77,13 +79,23 @@ bool has_gone(const Target& target) {
          !store::is_still_there(*target.run, target.path.filename(), *target.step->folder);
 }
 
+std::string OpenTarget::name() const {
+  return index ? restore::index_name(*target.step) : shards.front().name();
+}
+
 OpenTarget open_target(const fs::path& path) {
   return with_target(path, [](const Target& target) {
-    if (!target.step) return OpenTarget{target, store::ShardReader(target.path)};
+    OpenTarget open{target, {}, {}};
+    if (!target.step) {
+      open.shards.emplace_back(target.path);
+      return open;
+    }
     if (!target.step->is_complete()) {
       throw DamagedStep(*target.run, target.step->step, target.step->problem);
     }
-    return OpenTarget{target, store::open_step(*target.step)};
+    if (target.step->manifest->index) open.index = restore::read_index(*target.step);
+    open.shards = store::open_shards(*target.step);
+    return open;
   });
 }
 

@@ -4,7 +4,10 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
+#include "ranks/index_text.h"
 #include "store/look.h"
 #include "store/reader.h"
 #include "understudy/value.h"
@@ -42,14 +45,18 @@ auto with_target(const std::filesystem::path& path, Use use) {
   store::fail_restless(path);
 }
 
-/// A target with its safetensors file open: it is read to its end, whatever becomes
-/// of its name.
+/// A target with its safetensors files open: they are read to their ends, whatever becomes
+/// of their names.
 struct OpenTarget {
   Target target;
-  store::ShardReader shard;
+  std::vector<store::ShardReader> shards;  ///< by rank; one where there is no index
+  std::optional<ranks::StepIndex> index;   ///< of a step of several shards
+
+  /// How messages name what is read.
+  std::string name() const;
 };
 
-/// Opens the file of what the path stands for; a step's is checked against its
+/// Opens the files of what the path stands for; a step's are checked against its
 /// manifest. Throws Error(corrupt) for a damaged step, naming the newest other
 /// complete one beside it.
 OpenTarget open_target(const std::filesystem::path& path);

@@ -1,97 +1,115 @@
 #include "inspect/stored_state.h"
 
 #include <algorithm>
-#include <cstring>
-#include <string>
 #include <utility>
 
-#include "base/worker_pool.h"
-#include "os/system.h"
-#include "restore/block_reader.h"
-#include "restore/decode.h"
-#include "restore/load.h"
+#include "ranks/put_together.h"
+#include "value/walk.h"
 #include "vm/mapping.h"
 
 namespace understudy::inspect {
 namespace {
 
-/// The bytes that a tensor spans, from its first to its last.
-struct Span {
-  std::int64_t first = 0;  ///< from its data(), not positive
-  std::uint64_t nbytes = 0;
-};
-
-Span span_of(const Tensor& t) {
-  std::int64_t low = 0, high = 0;  // in elements
-  for (std::size_t d = 0; d < t.shape().size(); ++d) {
-    const auto reach = (t.shape()[d] - 1) * t.strides()[d];
-    (reach < 0 ? low : high) += reach;
+/// The runs of elements that a chunk has in the C order of its tensor: all as long, one for each
+/// place in the dimensions before that from which on the chunk goes through the whole tensor.
+class Runs {
+ public:
+  Runs(const Dims& shape, const ranks::Chunk& chunk) : shape_(shape), chunk_(chunk) {
+    outer_ = shape.size();
+    while (outer_ > 0) {
+      --outer_;
+      numel_ *= static_cast<std::uint64_t>(chunk.sizes[outer_]);
+      if (chunk.sizes[outer_] != shape[outer_]) break;
+    }
+    for (std::size_t d = 0; d < outer_; ++d) count_ *= static_cast<std::uint64_t>(chunk.sizes[d]);
   }
-  const auto item = static_cast<std::int64_t>(item_size(t.dtype()));
-  return {low * item, static_cast<std::uint64_t>((high - low + 1) * item)};
-}
+
+  std::uint64_t count() const { return count_; }
+  /// Elements of a run.
+  std::uint64_t numel() const { return numel_; }
+
+  /// The first element of a run, counted in the tensor. Ascends with the run.
+  std::uint64_t begin(std::uint64_t run) const {
+    std::uint64_t begin = 0, stride = 1;
+    for (std::size_t d = shape_.size(); d-- > 0;) {
+      auto index = static_cast<std::uint64_t>(chunk_.offsets[d]);
+      if (d < outer_) {
+        const auto size = static_cast<std::uint64_t>(chunk_.sizes[d]);
+        index += run % size;
+        run /= size;
+      }
+      begin += index * stride;
+      stride *= static_cast<std::uint64_t>(shape_[d]);
+    }
+    return begin;
+  }
+
+  /// The first run that has an element from `element` on.
+  std::uint64_t first_from(std::uint64_t element) const {
+    std::uint64_t low = 0, high = count_;
+    while (low < high) {
+      const auto middle = low + (high - low) / 2;
+      if (begin(middle) + numel_ > element) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
+
+ private:
+  const Dims& shape_;
+  const ranks::Chunk& chunk_;
+  std::size_t outer_ = 0;  // dimensions before the runs'
+  std::uint64_t numel_ = 1;
+  std::uint64_t count_ = 1;
+};
 
 }  // namespace
 
-void BlockCursor::read(std::uint64_t begin, std::span<std::byte> out) {
-  while (!out.empty()) {
-    const auto index = begin / format::kBlockNbytes;
-    if (index_ != index) {
-      index_.reset();
-      block_.resize(std::max(block_.size(), static_cast<std::size_t>(shard_.block_nbytes(index))));
-      shard_.read_block(index, block_);
-      index_ = index;
+StoredState::StoredState(OpenTarget source) {
+  const auto name = source.name();
+  for (auto& shard : source.shards) {
+    shards_.push_back(std::make_unique<StoredShard>(std::move(shard)));
+  }
+  std::vector<Value> trees;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    trees.push_back(shards_[i]->tree());
+    for (const auto* tensor : value::tensors_of(trees.back())) {
+      shard_of_.emplace(tensor->storage().get(), i);
     }
-    const auto at = begin - index * format::kBlockNbytes;
-    const auto n = std::min<std::uint64_t>(out.size(), shard_.block_nbytes(index) - at);
-    std::memcpy(out.data(), block_.data() + at, n);
-    begin += n;
-    out = out.subspan(n);
   }
+  const auto join_chunks = [this](const auto& stored, const auto& chunks) {
+    return join(stored, chunks);
+  };
+  tree_ = source.index ? ranks::put_together(*source.index, trees, join_chunks, name)
+                       : std::move(trees.front());
 }
 
-StoredState::StoredState(store::ShardReader shard) : shard_(std::move(shard)), addresses_(shard_) {
-  WorkerPool readers("us-read", restore::kReadThreads);
-  restore::BlockReader reader(shard_, readers);
-  if (shard_.integrity()) reader.verify_all();
-  const auto& entries = shard_.header().entries;
-  const restore::EntryMemory memory{
-      [&](std::uint32_t e) { return addresses_.storage(entries[e]); },
-      [&](std::uint32_t e) { return reader.bytes(entries[e]); },
-      [&](const Tensor& t, const value::InMemory& form) { return place(t, form); }};
-  tree_ = restore::decode_state(shard_, memory, {}, /*allow_pickle=*/true);
-}
-
-StoredState::Place StoredState::place_of(const Tensor& t) {
-  return {t.data(), t.shape(), t.strides(), t.dtype()};
-}
-
-// Addresses only, as for the file: what shares bytes is seen by them.
-Tensor StoredState::place(const Tensor& tensor, const value::InMemory& form) {
-  auto& run = runs_[form.run];
-  if (!run) {
-    const auto reserved = std::make_shared<vm::Mapping>(
-        vm::Mapping::reserve(std::max<std::uint64_t>(form.run_nbytes, 1)));
-    run = std::make_shared<Storage>(reserved->data(), form.run_nbytes, reserved);
+// Addresses only, which no other tensor has.
+Tensor StoredState::join(const ranks::StoredTensor& stored,
+                         const std::vector<const Tensor*>& chunks) {
+  const auto nbytes = *ranks::possible_nbytes(stored.shape, stored.dtype);
+  const auto reserved =
+      std::make_shared<vm::Mapping>(vm::Mapping::reserve(std::max<std::uint64_t>(nbytes, 1)));
+  const auto storage = std::make_shared<const Storage>(reserved->data(), nbytes, reserved);
+  CutTensor cut{stored.shape, {}};
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    cut.pieces.push_back({stored.chunks[i].file, stored.chunks[i].chunk, *chunks[i]});
   }
-  Tensor placed(run, tensor.dtype(), tensor.shape(), form.strides, form.byte_offset);
-  placed_.emplace(place_of(placed), tensor);
-  return placed;
-}
-
-const Tensor& StoredState::in_file(const Tensor& tensor) const {
-  const auto found = placed_.find(place_of(tensor));
-  return found == placed_.end() ? tensor : found->second;
+  cut_.emplace(storage.get(), std::move(cut));
+  return Tensor(storage, stored.dtype, stored.shape);
 }
 
 void StoredState::gather(const Tensor& tensor, std::uint64_t begin,
                          std::span<std::byte> out) const {
   if (out.empty()) return;
-  const Tensor& stored = in_file(tensor);
-  if (stored.is_contiguous()) {
-    read(addresses_.offset(stored.data()) + begin, out);
+  const auto cut = cut_.find(tensor.storage().get());
+  if (cut != cut_.end()) {
+    gather_cut(cut->second, begin, out);
   } else {
-    inspect::gather(copy_of(stored), begin, out);
+    shards_[shard_of_.at(tensor.storage().get())]->gather(tensor, begin, out);
   }
 }
 
@@ -101,36 +119,31 @@ Gather StoredState::gatherer() const {
   };
 }
 
-void StoredState::read(std::uint64_t begin, std::span<std::byte> out) const {
-  std::unique_ptr<BlockCursor> cursor;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!cursors_.empty()) {
-      cursor = std::move(cursors_.back());
-      cursors_.pop_back();
+void StoredState::gather_cut(const CutTensor& cut, std::uint64_t begin,
+                             std::span<std::byte> out) const {
+  turn_to(cut);
+  const auto item = std::uint64_t{item_size(cut.pieces.front().tensor.dtype())};
+  const auto end = begin + out.size();
+  for (const auto& piece : cut.pieces) {
+    const Runs runs(cut.shape, piece.chunk);
+    for (auto run = runs.first_from(begin / item); run < runs.count(); ++run) {
+      const auto run_begin = runs.begin(run) * item;
+      const auto from = std::max(begin, run_begin);
+      const auto to = std::min(end, run_begin + runs.numel() * item);
+      if (from >= to) break;
+      shards_[piece.shard]->gather(piece.tensor, run * runs.numel() * item + (from - run_begin),
+                                   out.subspan(from - begin, to - from));
     }
   }
-  if (!cursor) cursor = std::make_unique<BlockCursor>(shard_);
-  cursor->read(begin, out);
-  const std::lock_guard lock(mutex_);
-  cursors_.push_back(std::move(cursor));
 }
 
-// Pieces of one tensor are asked for one after the other.
-Tensor StoredState::copy_of(const Tensor& tensor) const {
+// Tensors are gone through one after the other; the shards keep the blocks of one only, so that
+// the memory does not grow with their number.
+void StoredState::turn_to(const CutTensor& cut) const {
   const std::lock_guard lock(mutex_);
-  if (copied_ && place_of(*copied_) == place_of(tensor)) return *copy_;
-  copied_.reset();
-  copy_.reset();
-  const auto span = span_of(tensor);
-  os::require_memory("a tensor that is not contiguous", span.nbytes);
-  const auto storage = Storage::allocate(span.nbytes);
-  BlockCursor(shard_).read(addresses_.offset(tensor.data() + span.first),
-                           {storage->data(), span.nbytes});
-  copied_ = tensor;
-  copy_ = Tensor(storage, tensor.dtype(), tensor.shape(), tensor.strides(),
-                 static_cast<std::uint64_t>(-span.first));
-  return *copy_;
+  if (last_ == &cut) return;
+  last_ = &cut;
+  for (const auto& shard : shards_) shard->forget();
 }
 
 }  // namespace understudy::inspect
