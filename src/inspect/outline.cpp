@@ -10,9 +10,9 @@
 #include "base/worker_pool.h"
 #include "format/integrity.h"
 #include "format/tree.h"
-#include "ranks/put_together.h"
 #include "restore/block_reader.h"
 #include "restore/decode.h"
+#include "restore/join_shards.h"
 #include "value/walk.h"
 
 namespace understudy::inspect {
@@ -127,7 +127,7 @@ Value whole_tree(const OpenTarget& target, const std::vector<Value>& shards, Ori
     origins.cut[storage.get()] = &stored;
     return Tensor(storage, stored.dtype, stored.shape);
   };
-  return ranks::put_together(*target.index, shards, join, target.name());
+  return restore::join_shards(*target.index, shards, join, target.name());
 }
 
 }  // namespace

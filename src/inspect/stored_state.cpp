@@ -3,70 +3,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "ranks/put_together.h"
+#include "ranks/part_runs.h"
+#include "restore/join_shards.h"
 #include "value/walk.h"
 #include "vm/mapping.h"
 
 namespace understudy::inspect {
-namespace {
-
-/// The runs of elements that a chunk has in the C order of its tensor: all as long, one for each
-/// place in the dimensions before that from which on the chunk goes through the whole tensor.
-class Runs {
- public:
-  Runs(const Dims& shape, const ranks::Chunk& chunk) : shape_(shape), chunk_(chunk) {
-    outer_ = shape.size();
-    while (outer_ > 0) {
-      --outer_;
-      numel_ *= static_cast<std::uint64_t>(chunk.sizes[outer_]);
-      if (chunk.sizes[outer_] != shape[outer_]) break;
-    }
-    for (std::size_t d = 0; d < outer_; ++d) count_ *= static_cast<std::uint64_t>(chunk.sizes[d]);
-  }
-
-  std::uint64_t count() const { return count_; }
-  /// Elements of a run.
-  std::uint64_t numel() const { return numel_; }
-
-  /// The first element of a run, counted in the tensor. Ascends with the run.
-  std::uint64_t begin(std::uint64_t run) const {
-    std::uint64_t begin = 0, stride = 1;
-    for (std::size_t d = shape_.size(); d-- > 0;) {
-      auto index = static_cast<std::uint64_t>(chunk_.offsets[d]);
-      if (d < outer_) {
-        const auto size = static_cast<std::uint64_t>(chunk_.sizes[d]);
-        index += run % size;
-        run /= size;
-      }
-      begin += index * stride;
-      stride *= static_cast<std::uint64_t>(shape_[d]);
-    }
-    return begin;
-  }
-
-  /// The first run that has an element from `element` on.
-  std::uint64_t first_from(std::uint64_t element) const {
-    std::uint64_t low = 0, high = count_;
-    while (low < high) {
-      const auto middle = low + (high - low) / 2;
-      if (begin(middle) + numel_ > element) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    return low;
-  }
-
- private:
-  const Dims& shape_;
-  const ranks::Chunk& chunk_;
-  std::size_t outer_ = 0;  // dimensions before the runs'
-  std::uint64_t numel_ = 1;
-  std::uint64_t count_ = 1;
-};
-
-}  // namespace
 
 StoredState::StoredState(OpenTarget source) {
   const auto name = source.name();
@@ -83,7 +25,7 @@ StoredState::StoredState(OpenTarget source) {
   const auto join_chunks = [this](const auto& stored, const auto& chunks) {
     return join(stored, chunks);
   };
-  tree_ = source.index ? ranks::put_together(*source.index, trees, join_chunks, name)
+  tree_ = source.index ? restore::join_shards(*source.index, trees, join_chunks, name)
                        : std::move(trees.front());
 }
 
@@ -122,17 +64,16 @@ Gather StoredState::gatherer() const {
 void StoredState::gather_cut(const CutTensor& cut, std::uint64_t begin,
                              std::span<std::byte> out) const {
   turn_to(cut);
-  const auto item = std::uint64_t{item_size(cut.pieces.front().tensor.dtype())};
+  const auto whole = ranks::whole(cut.shape);
   const auto end = begin + out.size();
-  for (const auto& piece : cut.pieces) {
-    const Runs runs(cut.shape, piece.chunk);
-    for (auto run = runs.first_from(begin / item); run < runs.count(); ++run) {
-      const auto run_begin = runs.begin(run) * item;
-      const auto from = std::max(begin, run_begin);
-      const auto to = std::min(end, run_begin + runs.numel() * item);
-      if (from >= to) break;
-      shards_[piece.shard]->gather(piece.tensor, run * runs.numel() * item + (from - run_begin),
-                                   out.subspan(from - begin, to - from));
+  for (const auto& [shard, chunk, tensor] : cut.pieces) {
+    if (ranks::is_empty(chunk)) continue;
+    const ranks::PartRuns runs(whole, chunk, chunk, item_size(tensor.dtype()));
+    for (auto i = runs.first_behind(begin); i < runs.count(); ++i) {
+      const auto run = runs.run(i);
+      if (run.from >= end) break;
+      const auto lo = std::max(begin, run.from), hi = std::min(end, run.from + runs.run_nbytes());
+      shards_[shard]->gather(tensor, run.to + (lo - run.from), out.subspan(lo - begin, hi - lo));
     }
   }
 }

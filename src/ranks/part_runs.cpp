@@ -38,10 +38,8 @@ PartRuns::Run PartRuns::run(std::uint64_t number) const noexcept {
   return run;
 }
 
-void PartRuns::copy(std::uint64_t from, std::span<const std::byte> bytes,
-                    std::byte* wanted) const noexcept {
-  // The first run that ends behind `from`: they ascend.
-  std::uint64_t first = 0, behind = count_;
+std::uint64_t PartRuns::first_behind(std::uint64_t from) const noexcept {
+  std::uint64_t first = 0, behind = count_;  // runs ascend
   while (first < behind) {
     const auto middle = first + (behind - first) / 2;
     if (run(middle).from + run_nbytes_ > from) {
@@ -50,8 +48,13 @@ void PartRuns::copy(std::uint64_t from, std::span<const std::byte> bytes,
       first = middle + 1;
     }
   }
+  return first;
+}
+
+void PartRuns::copy(std::uint64_t from, std::span<const std::byte> bytes,
+                    std::byte* wanted) const noexcept {
   const auto end = from + bytes.size();
-  for (auto i = first; i < count_; ++i) {
+  for (auto i = first_behind(from); i < count_; ++i) {
     const auto one = run(i);
     if (one.from >= end) return;
     const auto lo = std::max(from, one.from), hi = std::min(end, one.from + run_nbytes_);

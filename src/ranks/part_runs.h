@@ -26,6 +26,8 @@ class PartRuns {
   std::uint64_t run_nbytes() const noexcept { return run_nbytes_; }
   /// The run with that number.
   Run run(std::uint64_t number) const noexcept;
+  /// The first run that ends behind `from`, in the stored chunk; count() for none.
+  std::uint64_t first_behind(std::uint64_t from) const noexcept;
 
   /// Of `bytes`, which lie at `from` in the stored chunk, those that belong to the part go to
   /// `wanted`, where the wanted chunk begins in memory.

@@ -2,24 +2,19 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <memory>
 #include <vector>
 
-#include "fakes/thread_peers.h"
-#include "understudy/checkpointer.h"
+#include "fakes/ranks_run.h"
 #include "understudy/chunk.h"
 
 namespace understudy::fakes {
 
 /// Saves `states`, by rank.
-inline void save_by_ranks(const std::filesystem::path& directory, std::int64_t step,
+inline void save_by_ranks(const TemporaryFolder& folder, std::int64_t step,
                           const std::vector<Value>& states) {
   MeetingPlace place(static_cast<int>(states.size()));
   place.run([&](Peers& peers) {
-    CheckpointerOptions options{.directory = directory, .threads = 1};
-    options.peers = {std::shared_ptr<void>(), &peers};  // the meeting place owns them
-    Checkpointer checkpointer(options);
+    Checkpointer checkpointer(options_of(folder, peers));
     checkpointer.save(step, states[static_cast<std::size_t>(peers.rank())]).wait();
     checkpointer.close();
   });

@@ -46,7 +46,7 @@ void save(const TemporaryFolder& folder, std::int64_t step, int seed, int count)
   std::vector<Value> states;
   for (int rank = 0; rank < count; ++rank) states.push_back(state_of(seed, rank, count));
   if (count > 1) {
-    fakes::save_by_ranks(folder.path(), step, states);
+    fakes::save_by_ranks(folder, step, states);
   } else {
     Checkpointer({.directory = folder.path()}).save(step, states[0]).wait();
   }
@@ -74,10 +74,10 @@ TEST(RanksInspect, OneElementThatDiffersIsFoundAtItsPlace) {
     return std::vector{Value::dict({{"w", part_of(whole, dim, 0, 2)}}),
                        Value::dict({{"w", part_of(whole, dim, 1, 2)}})};
   };
-  fakes::save_by_ranks(folder.path(), 1, parts(0));
+  fakes::save_by_ranks(folder, 1, parts(0));
   auto* const element = reinterpret_cast<std::uint32_t*>(whole.data()) + 555 * kLarge[1] + 1777;
   *element ^= 1;
-  fakes::save_by_ranks(folder.path(), 2, parts(1));
+  fakes::save_by_ranks(folder, 2, parts(1));
   const auto differences = diff(folder / "step-1", folder / "step-2");
   ASSERT_THAT(differences, SizeIs(1));
   EXPECT_THAT(differences[0].what, HasSubstr("1 of 1470000 elements differ"));
