@@ -11,7 +11,7 @@ setup:  ## packages (when root), the virtual environment, the build, the Python 
 
 build: setup  ## the same; what is already there is kept
 
-test: setup  ## all tests; the last line is "N passed, N failed"
+test: setup  ## all tests but the site's; the last line is "N passed, N failed"
 	@$(PYTHON) tools/run_tests.py
 
 demo:  ## train, kill in the middle of a save, resume to the last bit

@@ -5,8 +5,8 @@
 
 A suite is `cpp:<room>` (one GoogleTest program a room), `fuzz` (the fuzz targets' plain mains), or
 a folder of tests for pytest. Named by itself or by what stands before the colon; without names all
-run, two side by side, but for those that measure time or fill the memory. Prints one line a suite,
-the whole output of those that fail, the slowest tests, and at the end
+run that no other target runs, two side by side, but for those that measure time or fill the memory.
+Prints one line a suite, the whole output of those that fail, the slowest tests, and at the end
 
     N passed, N failed, N skipped
 
@@ -43,6 +43,9 @@ SLOWEST = 5  # are named
 
 # Not beside another suite: those that look at the processor's idle time or kill within a save.
 ALONE = {"cpp:stage", "cpp:crash", "examples", "site"}
+
+# Run only when they are named: what runs them installs what they need.
+BY_NAME = {"site": "make docs-test"}
 
 # What GoogleTest and `pytest -v` print as a test begins and ends.
 GTEST_LINE = re.compile(r"^\[ +(?P<what>RUN|OK|FAILED|SKIPPED) +\] (?P<name>[^\s,]+)")
@@ -201,7 +204,9 @@ def select(suites: dict[str, Suite], names: list[str]) -> dict[str, Suite]:
     unknown = [n for n in names if not any(n in (s, s.split(":")[0]) for s in suites)]
     if unknown:
         sys.exit(f"no suite is called {', '.join(unknown)}; there are {', '.join(suites)}")
-    return {s: f for s, f in suites.items() if not names or s in names or s.split(":")[0] in names}
+    if not names:
+        return {s: f for s, f in suites.items() if s not in BY_NAME}
+    return {s: f for s, f in suites.items() if s in names or s.split(":")[0] in names}
 
 
 def run_side_by_side(suites: dict[str, Suite], jobs: int, done: Callable[..., None]) -> None:
@@ -280,6 +285,9 @@ def main() -> int:
         times.extend(result.times)
 
     run_side_by_side(suites, arguments.jobs, done)
+    for name, target in BY_NAME.items():
+        if not arguments.suites and (root / "tests" / name).exists():
+            print(f"{name:20} is run by {target}")
     print_slowest(times)
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not passed else 0

@@ -57,6 +57,15 @@ def test_sums_over_suites(run_tool, add_program, write, tmp_path):
     assert "the output" not in result.stdout
 
 
+def test_the_site_is_run_when_it_is_named(run_tool, add_program, write, tmp_path):
+    add_program("base", program([PASS], 0))
+    write("tests/site/test_x.py", "def test_a():\n    pass\n\n\ndef test_b():\n    pass\n")
+    result = run_in(run_tool, tmp_path)
+    assert last_line(result) == "1 passed, 0 failed"
+    assert "is run by make docs-test" in result.stdout
+    assert last_line(run_in(run_tool, tmp_path, "site")) == "2 passed, 0 failed"
+
+
 def test_no_word_of_skips_when_there_is_none(run_tool, add_program, tmp_path):
     add_program("base", program([PASS], 0))
     result = run_in(run_tool, tmp_path)
