@@ -10,9 +10,14 @@
 namespace understudy::cli {
 namespace {
 
-Json entry_json(const EntryInfo& entry) {
-  return {{"name", entry.name},     {"dtype", entry.dtype},   {"shape", entry.shape},
-          {"nbytes", entry.nbytes}, {"offset", entry.offset}, {"file", entry.file}};
+Json entry_json(const EntryInfo& entry, bool has_shards) {
+  Json json{{"name", entry.name},
+            {"dtype", entry.dtype},
+            {"shape", entry.shape},
+            {"nbytes", entry.nbytes},
+            {"offset", entry.offset}};
+  if (has_shards) json["file"] = entry.file;
+  return json;
 }
 
 Json chunks_json(const std::vector<ChunkInfo>& chunks) {
@@ -26,31 +31,32 @@ Json chunks_json(const std::vector<ChunkInfo>& chunks) {
   return array;
 }
 
-Json tensor_json(const TensorInfo& tensor) {
-  return {{"path", tensor.path},
-          {"dtype", tensor.dtype},
-          {"shape", tensor.shape},
-          {"strides", tensor.strides},
-          {"nbytes", tensor.nbytes},
-          {"entry", tensor.entry},
-          {"is_shared", tensor.is_shared},
-          {"file", tensor.file},
-          {"chunks", chunks_json(tensor.chunks)}};
+Json tensor_json(const TensorInfo& tensor, bool has_shards) {
+  Json json{{"path", tensor.path},          {"dtype", tensor.dtype},   {"shape", tensor.shape},
+            {"strides", tensor.strides},    {"nbytes", tensor.nbytes}, {"entry", tensor.entry},
+            {"is_shared", tensor.is_shared}};
+  if (has_shards) {
+    json["file"] = tensor.file;
+    json["chunks"] = chunks_json(tensor.chunks);
+  }
+  return json;
 }
 
 Json file_json(const Description& d) {
+  const bool has_shards = d.shards > 1;
   auto entries = Json::array(), tensors = Json::array();
-  for (const auto& entry : d.entries) entries.push_back(entry_json(entry));
-  for (const auto& tensor : d.tensors) tensors.push_back(tensor_json(tensor));
-  return {{"file", d.file.string()},
-          {"nbytes", d.file_nbytes},
-          {"shards", d.shards},
-          {"is_ours", d.is_ours},
-          {"step", d.step ? Json(*d.step) : Json(nullptr)},
-          {"metadata", metadata_json(d.metadata)},
-          {"entries", std::move(entries)},
-          {"tensors", std::move(tensors)},
-          {"tree", tree_json(d)}};
+  for (const auto& entry : d.entries) entries.push_back(entry_json(entry, has_shards));
+  for (const auto& tensor : d.tensors) tensors.push_back(tensor_json(tensor, has_shards));
+  Json json{{"file", d.file.string()},
+            {"nbytes", d.file_nbytes},
+            {"is_ours", d.is_ours},
+            {"step", d.step ? Json(*d.step) : Json(nullptr)},
+            {"metadata", metadata_json(d.metadata)},
+            {"entries", std::move(entries)},
+            {"tensors", std::move(tensors)},
+            {"tree", tree_json(d)}};
+  if (has_shards) json["shards"] = d.shards;
+  return json;
 }
 
 bool is_empty(const Value& metadata) {
