@@ -121,8 +121,8 @@ class CheckpointerState;
 /// Handles belong to the process that made them: in a forked child every call
 /// throws Error(closed). Thread-safe.
 ///
-/// With `peers`, `save`, `restore` and `resume` are called by all ranks, in the same order and with
-/// the same arguments but the state, from one thread at a time. Leaves are `chunk`s, or replicas:
+/// With `peers`, it is made, and `save`, `restore` and `resume` are called, by all ranks, in the
+/// same order and with the same arguments but the state, from one thread at a time. Leaves are `chunk`s, or replicas:
 /// equal paths are one leaf, of which one rank writes its own. A step is there for all or for none,
 /// and what fails on one rank is thrown on all: "rank 3: ", and its reason.
 class Checkpointer {

@@ -23,14 +23,14 @@ namespace fs = std::filesystem;
 
 CheckpointerState::CheckpointerState(CheckpointerOptions given)
     : options(checked(std::move(given))),
-      folder_(options.directory),
+      team_(options.peers && options.peers->count() > 1
+                ? std::make_unique<Team>(options.peers, options.timeout)
+                : nullptr),
+      folder_(open_run(options.directory, team_.get())),
       stager_(stager_options(options)),
       writer_({.low_priority = true,
                .choice = options.writer,
                .max_rate = options.max_write_rate.value_or(0)}),
-      team_(options.peers && options.peers->count() > 1
-                ? std::make_unique<Team>(options.peers, options.timeout)
-                : nullptr),
       queue_(options.images),
       readers_("us-read", restore::kReadThreads) {}
 
@@ -143,6 +143,10 @@ store::Committed CheckpointerState::persist(SaveJob& job) {
 void CheckpointerState::persist_next() {
   const auto job = queue_.begin_next();
   if (!job) return;
+  if (job->dropped_for) {  // and its ticket was told then
+    team_->commit().tell_dropped(job->team->save, {job->step, *job->dropped_for});
+    return;
+  }
   std::exception_ptr failure;
   try {
     const auto done = persist(*job);
@@ -222,50 +226,43 @@ Checkpoint CheckpointerState::restore(const RestoreOptions& given) {
 }
 
 // What rank 0 takes for all; the newest may be another one when they look.
-std::optional<std::int64_t> CheckpointerState::chosen_step(std::optional<std::int64_t> step) const {
+std::optional<std::int64_t> CheckpointerState::chosen_step(
+    std::optional<std::int64_t> step, std::optional<std::int64_t> below) const {
   if (step) return step;
-  const auto newest = store::find_newest_step(folder_.require(), [](std::int64_t) { return true; });
+  const auto newest = store::find_newest_step(
+      folder_.require(), [&](std::int64_t number) { return !below || number < *below; });
   return newest ? std::optional(newest->step) : std::nullopt;
 }
 
-std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& given) {
-  if (!team_) return resume_alone(state, given, {});
-  auto how = given;
-  how.step = team_->choose_step("resume", [&] {
-    if (given.discard_newer || given.on_damage != OnDamage::error) {
-      fail(ErrorCode::unsupported,
-           "several ranks neither discard newer steps nor skip damaged ones yet");
-    }
-    return chosen_step(given.step);
-  });
-  if (!how.step) return {};
-  std::optional<std::int64_t> resumed_step;
-  team_->look_then_do("resume", *how.step, [&](const std::function<void()>& all_agree) {
-    resumed_step = resume_alone(state, how, all_agree);
-  });
-  return resumed_step;
+std::optional<std::int64_t> CheckpointerState::resume(Value& state, const ResumeOptions& how) {
+  return team_ ? resume_with_team(state, how) : resume_alone(state, how, {}, {});
 }
 
 std::optional<std::int64_t> CheckpointerState::resume_alone(
-    Value& state, const ResumeOptions& how, const std::function<void()>& all_agree) {
+    Value& state, const ResumeOptions& how, const std::function<void()>& all_agree,
+    const std::vector<ResumeReport::Skipped>& skipped) {
   const os::Directory& directory = folder_.require();
   std::shared_ptr<store::FolderLock> lock;
   if (how.discard_newer) {
     // Taken first: who may not write here may not discard either. A save that is still under
     // way would come back after the discarding.
-    lock = take_lock();
+    if (!team_ || team_->is_first()) lock = take_lock();
     for (const auto& ticket : tickets()) TicketBase(ticket).wait_done_for({});
   }
-  auto report = resume_run(
-      {.directory = directory,
-       .allow_pickle = options.allow_pickle,
-       .readers = readers_,
-       .copiers = stager_.workers(),
-       .discard_newer = [&](std::int64_t step) { return store::discard_newer(*lock, step); },
-       .all_agree = all_agree},
-      state, how);
+  auto report =
+      resume_run({.directory = directory,
+                  .allow_pickle = options.allow_pickle,
+                  .readers = readers_,
+                  .copiers = stager_.workers(),
+                  .discard_newer =
+                      [&](std::int64_t step) {
+                        return team_ ? discard_with_team(step) : store::discard_newer(*lock, step);
+                      },
+                  .all_agree = all_agree},
+                 state, how);
   if (!report) return {};
   const auto step = report->step;
+  if (team_) report->skipped = skipped;
   newest_.look(directory);
   std::lock_guard guard(resumed_mutex);
   resumed = std::move(report);

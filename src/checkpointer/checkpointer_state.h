@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/task_thread.h"
@@ -62,9 +63,14 @@ class CheckpointerState {
   void persist_next();
   store::Committed persist(SaveJob& job);
   store::Committed persist_with_team(SaveJob& job);
-  std::optional<std::int64_t> chosen_step(std::optional<std::int64_t> step) const;
+  void drop_waiting_of_all(std::int64_t urgent_step);
+  std::optional<std::int64_t> chosen_step(std::optional<std::int64_t> step,
+                                          std::optional<std::int64_t> below = {}) const;
+  std::optional<std::int64_t> resume_with_team(Value& state, const ResumeOptions& given);
   std::optional<std::int64_t> resume_alone(Value& state, const ResumeOptions& how,
-                                           const std::function<void()>& all_agree);
+                                           const std::function<void()>& all_agree,
+                                           const std::vector<ResumeReport::Skipped>& skipped);
+  std::vector<std::int64_t> discard_with_team(std::int64_t step);
   void throw_unremoved();
   void throw_unseen_failure();
   std::deque<std::shared_ptr<TicketState>> tickets() {
@@ -73,10 +79,10 @@ class CheckpointerState {
   }
 
   HomeProcess home_;
+  const std::unique_ptr<Team> team_;  ///< null where there are no other ranks
   const RunFolder folder_;
   StagerState stager_;
   store::Writer writer_;
-  const std::unique_ptr<Team> team_;  ///< null where there are no other ranks
   SaveQueue queue_;
   WorkerPool readers_;
 

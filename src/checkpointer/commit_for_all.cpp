@@ -57,10 +57,16 @@ Shard decode_shard(std::string_view bytes, int rank, int count) {
           std::string(*index)};
 }
 
+constexpr auto kLastStatus = static_cast<std::uint64_t>(ErrorCode::closed) + 1;
+constexpr auto kDropped = kLastStatus + 1;
+
 // Rank 0's word on a save: well, or the Error that all throw.
 std::string encode_outcome(const Error* failure) {
   std::string out;
-  ranks::put_number(out, failure == nullptr ? 0 : static_cast<std::uint64_t>(failure->code()) + 1);
+  const bool is_dropped = dynamic_cast<const DroppedSave*>(failure) != nullptr;
+  ranks::put_number(out, failure == nullptr ? 0
+                         : is_dropped       ? kDropped
+                                            : static_cast<std::uint64_t>(failure->code()) + 1);
   if (failure != nullptr) out += failure->what();
   return out;
 }
@@ -68,9 +74,10 @@ std::string encode_outcome(const Error* failure) {
 void throw_outcome(std::string_view bytes) {
   WireReader in(bytes);
   const auto status = in.number();
-  if (!status || *status > static_cast<std::uint64_t>(ErrorCode::closed) + 1) {
+  if (!status || *status > kDropped) {
     fail(ErrorCode::corrupt, "what rank 0 said of the outcome makes no sense");
   }
+  if (*status == kDropped) throw DroppedSave(std::string(in.rest()));
   if (*status > 0) throw Error(static_cast<ErrorCode>(*status - 1), std::string(in.rest()));
 }
 
@@ -120,6 +127,17 @@ bool make_durable(store::StepCommit& commit, std::vector<Shard>& shards,
 }
 
 }  // namespace
+
+DroppedSave::DroppedSave(std::int64_t step, std::int64_t urgent_step)
+    : DroppedSave(
+          format_text("step {} was not saved: it had not begun when the urgent save of step "
+                      "{} took its place",
+                      step, urgent_step)) {}
+
+void CommitForAll::tell_dropped(const SaveOfAll& save, const DroppedSave& why) const noexcept {
+  try_to_say([&] { exchanger_.tell_failure(topic_of(save, kBeginning), why, Want::none); });
+  try_to_say([&] { exchanger_.ask(topic_of(save, kOutcome), encode_outcome(&why), Want::none); });
+}
 
 // Steps 1 to 3 of docs/commit.md, for this rank's shard.
 std::string CommitForAll::write(const os::Directory& folder, const RankPart& part,

@@ -29,6 +29,13 @@ struct SaveOfAll {
   std::uint64_t number = 0;  ///< of the save, ascending; the same on all ranks
 };
 
+/// A save whose place an urgent one took: Error(busy), which nobody needs to see.
+class DroppedSave : public Error {
+ public:
+  DroppedSave(std::int64_t step, std::int64_t urgent_step);
+  explicit DroppedSave(const std::string& what) : Error(ErrorCode::busy, what) {}
+};
+
 /// What one rank writes.
 struct RankPart {
   /// Gives the shard. May wait for a capture, and throw its failure.
@@ -64,6 +71,9 @@ class CommitForAll {
   /// or, when rank 0 does not say, an Error that tells whether the step may be there.
   store::Committed follow(const SaveOfAll& save, const os::Directory& run, const RankPart& part,
                           store::Writer& writer, std::atomic<std::uint64_t>* done = nullptr) const;
+
+  /// Rank 0's word on a save that it has dropped, for those whose turn it has been already.
+  void tell_dropped(const SaveOfAll& save, const DroppedSave& why) const noexcept;
 
  private:
   std::string write(const os::Directory& folder, const RankPart& part, store::Writer& writer,

@@ -16,10 +16,12 @@ CheckpointerOptions checked(CheckpointerOptions options) {
 }
 
 StagerOptions stager_options(const CheckpointerOptions& o) {
+  // Ranks decide together, before any of them captures, whether one is busy.
+  const bool is_agreed = o.peers && o.peers->count() > 1;
   return {.images = o.images,
           .memory = o.memory,
           .capture = o.capture,
-          .when_busy = o.when_busy,
+          .when_busy = is_agreed ? WhenBusy::wait : o.when_busy,
           .huge_pages = o.huge_pages,
           .threads = o.threads};
 }

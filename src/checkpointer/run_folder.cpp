@@ -1,8 +1,15 @@
 #include "checkpointer/run_folder.h"
 
+#include <optional>
+#include <string>
+#include <utility>
+
 #include "base/error.h"
+#include "checkpointer/team.h"
 #include "os/path.h"
 #include "store/foreign.h"
+#include "store/leftovers.h"
+#include "store/names.h"
 
 namespace understudy {
 
@@ -22,6 +29,36 @@ RunFolder::RunFolder(const std::filesystem::path& directory)
     fail(ErrorCode::invalid, "{} is a step, not a folder of steps; give the folder {}",
          path_.native(), path_.parent_path().native());
   }
+}
+
+RunFolder open_run(const std::filesystem::path& directory, Team* team) {
+  if (team == nullptr) return RunFolder(directory);
+  std::optional<RunFolder> folder;
+  std::string left;
+  const auto remove = [&]() noexcept {
+    if (!left.empty()) store::try_remove_tree(folder->directory(), left);
+  };
+  try {
+    team->meet([&]() -> Team::Sight {
+      folder.emplace(directory);
+      const auto leave = [&] {
+        left = store::marked_name(store::kMeeting, store::kTemporary);
+        try {
+          folder->directory().make_directory(left);
+        } catch (const Error&) {
+          left.clear();  // it may only be read: the first save would tell
+        }
+        return left;
+      };
+      return {folder->path().native(), leave,
+              [&](const std::string& name) { return folder->directory().exists(name); }};
+    });
+  } catch (...) {
+    remove();
+    throw;
+  }
+  remove();
+  return std::move(*folder);
 }
 
 const os::Directory& RunFolder::require() const {

@@ -7,6 +7,8 @@
 
 namespace understudy {
 
+class Team;
+
 /// Held open, and known by its path from the root: a program that changes its
 /// working directory still means the same folder.
 class RunFolder {
@@ -19,10 +21,14 @@ class RunFolder {
   /// The open folder. Throws Error(io) when its path leads elsewhere by now: what
   /// is read or written there would not be what people see under the path.
   const os::Directory& require() const;
+  const os::Directory& directory() const noexcept { return directory_; }
 
  private:
   std::filesystem::path path_;
   os::Directory directory_;
 };
+
+/// The folder of a run; with `team`, it is the same one for all ranks, which is looked at here.
+RunFolder open_run(const std::filesystem::path& directory, Team* team);
 
 }  // namespace understudy

@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "base/ticket.h"
 #include "checkpointer/team.h"
@@ -30,9 +31,12 @@ struct SaveJob {
   std::unique_ptr<store::Unlimited> unlimited;  ///< of an urgent one, until it has ended
   std::optional<TeamSave> team{};               ///< with other ranks
   std::exception_ptr capture_failure{};         ///< then nothing was captured; the others are told
+  /// The urgent step in whose favour rank 0 dropped it; it keeps its turn, to tell the others.
+  std::optional<std::int64_t> dropped_for{};
 };
 
-/// Urgent ones first, else in the order of the calls. Thread-safe.
+/// Urgent ones first, else in the order of the calls; with other ranks always in that order, which
+/// is the same on all. Thread-safe.
 class SaveQueue {
  public:
   explicit SaveQueue(int images) : images_(images) {}
@@ -53,9 +57,14 @@ class SaveQueue {
   /// is being persisted goes on: it will soon be done, and is the newest that a
   /// crash would leave.
   void drop_waiting(std::int64_t urgent_step);
+  /// The same on rank 0, for all: the numbers of those that it dropped.
+  std::vector<std::uint64_t> drop_for_all(std::int64_t urgent_step);
+  /// On another rank: drops those with these numbers, of those that wait.
+  void drop_numbers(const std::vector<std::uint64_t>& numbers, std::int64_t urgent_step);
 
  private:
   void release(SaveJob& job);
+  void end_dropped(SaveJob& job, std::int64_t urgent_step);
 
   const int images_;
   mutable std::mutex mutex_;

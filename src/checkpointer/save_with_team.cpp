@@ -5,9 +5,31 @@
 #include "checkpointer/rank_index.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
+#include "ranks/wire.h"
 
 namespace understudy {
 namespace fs = std::filesystem;
+
+namespace {
+
+std::string encode_numbers(const std::vector<std::uint64_t>& numbers) {
+  std::string out;
+  for (const auto number : numbers) ranks::put_number(out, number);
+  return out;
+}
+
+std::vector<std::uint64_t> decode_numbers(std::string_view text) {
+  ranks::WireReader in(text);
+  std::vector<std::uint64_t> numbers;
+  while (!in.rest().empty()) {
+    const auto number = in.number();
+    if (!number) fail(ErrorCode::corrupt, "the numbers that rank 0 said make no sense");
+    numbers.push_back(*number);
+  }
+  return numbers;
+}
+
+}  // namespace
 
 Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Value& state,
                                                    const SaveOptions& how) {
@@ -18,9 +40,9 @@ Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Valu
   job->step = step;
   job->overwrite = how.overwrite;
   std::optional<std::int64_t> newer_step;
-  job->team = team_->agree(step, how.overwrite ? "overwrite" : "", [&] {
+  job->urgent = how.urgent;
+  const auto prepare = [&]() -> Team::Prepared {
     throw_unseen_failure();
-    if (how.urgent) fail(ErrorCode::unsupported, "urgent saves of several ranks are not there yet");
     require_storable(state, /*by_all=*/true);
     job->metadata = metadata_to_json(how.metadata);
     folder_.require();
@@ -32,10 +54,31 @@ Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Valu
       require_open();
     }
     persister_.start();
-    return ranks::split_state(state);
-  });
+    // What an urgent one drops makes room.
+    const bool is_busy =
+        options.when_busy != WhenBusy::wait && !how.urgent && !queue_.has_free_image();
+    return {ranks::split_state(state), is_busy};
+  };
+  std::string busy;
+  job->team = team_->agree(
+      step, std::string(how.overwrite ? "overwrite" : "") + (how.urgent ? " urgent" : ""), prepare,
+      busy);
+  if (!job->team) {
+    const Error failure(
+        ErrorCode::busy,
+        format_text("step {} was not saved: all images are leased on {}; earlier saves "
+                    "are still being written",
+                    step, busy));
+    if (options.when_busy == WhenBusy::error) throw failure;
+    ticket->set_failed(std::make_exception_ptr(failure));
+    return {ticket, job->result};
+  }
   // From here on the others count on this rank: what fails is told to them in the background.
   try {
+    if (how.urgent) {
+      job->unlimited = std::make_unique<store::Unlimited>(writer_);
+      drop_waiting_of_all(step);
+    }
     job->capturing =
         stager_.capture(job->team->shard, 0, ticket, false, [](Capturing&, std::exception_ptr) {});
   } catch (const std::exception&) {
@@ -51,6 +94,15 @@ Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Valu
   std::lock_guard lock(ticket->mutex);
   ticket->metrics.blocked_s = ticket->elapsed();
   return handle;
+}
+
+// Rank 0's queue decides: it knows best what has begun. What it drops keeps its turn there, for a
+// rank that is waiting for its word on it by now.
+void CheckpointerState::drop_waiting_of_all(std::int64_t urgent_step) {
+  const auto text = team_->first_does("dropping of saves", urgent_step, [&] {
+    return encode_numbers(queue_.drop_for_all(urgent_step));
+  });
+  if (!team_->is_first()) queue_.drop_numbers(decode_numbers(text), urgent_step);
 }
 
 store::Committed CheckpointerState::persist_with_team(SaveJob& job) {

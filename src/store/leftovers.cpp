@@ -57,7 +57,8 @@ std::vector<std::string> leftovers_of(const os::Directory& directory) {
   for (const std::string& name : directory.list()) {
     const bool is_ours =
         step_of_marked_name(name, kTemporary) || step_of_marked_name(name, kSetAside) ||
-        step_of_marked_name(name, kSuccessor) || step_of_marked_name(name, kDoomed);
+        step_of_marked_name(name, kSuccessor) || step_of_marked_name(name, kDoomed) ||
+        is_marked_name(name, kMeeting, kTemporary);
     const auto found = is_ours ? directory.find(name) : std::nullopt;
     // We make folders only; whatever else has such a name is somebody's.
     if (found && found->type == os::FileInfo::Type::directory) names.push_back(name);

@@ -14,6 +14,9 @@ inline constexpr std::string_view kSetAside = ".old-";   ///< renamed away by an
 inline constexpr std::string_view kSuccessor = ".new-";  ///< whole; takes its step's place
 inline constexpr std::string_view kDoomed = ".del-";     ///< renamed away by retention
 
+/// What ranks look for when they meet; a folder, for as long as that lasts.
+inline constexpr std::string_view kMeeting = ".understudy.meeting";
+
 /// `base`, `mark` and eight random hex digits: "step-7.tmp-0123abcd".
 std::string marked_name(std::string_view base, std::string_view mark);
 

@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "checkpointer/ranks_folder.h"
+#include "fakes/fast_calls.h"
 #include "fakes/faulty_calls.h"
 #include "fakes/forked_peers.h"
 #include "store/look.h"
@@ -14,6 +15,7 @@
 namespace understudy {
 namespace {
 
+using fakes::fast_calls;
 using fakes::Fault;
 using fakes::FaultMode;
 using fakes::FaultyCalls;
@@ -23,13 +25,6 @@ constexpr unsigned kOldSeed = 10, kNewSeed = 20;
 
 // How a rank ends that has not been killed.
 constexpr int kSaved = 0, kFailed = 3, kUnknown = 4;
-
-/// The kernel's calls without waiting for the disk: hundreds of commits run.
-os::Calls fast_calls() {
-  os::Calls table = os::system_calls();
-  table.fsync = [](int fd) { return fcntl(fd, F_GETFD) < 0 ? -1 : 0; };
-  return table;
-}
 
 struct Scenario {
   const char* name;

@@ -4,10 +4,9 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <latch>
 
 #include "fakes/expect_error.h"
-#include "fakes/faulty_calls.h"
+#include "fakes/gate.h"
 #include "fakes/states.h"
 #include "fakes/temporary_folder.h"
 #include "understudy/checkpointer.h"
@@ -16,38 +15,9 @@ namespace understudy {
 namespace {
 
 using fakes::expect_error;
+using fakes::Gate;
 using fakes::training_state;
 using testing::ElementsAre;
-
-/// Holds every fsync until it is opened: the first save cannot end, and what
-/// comes after it waits.
-class Gate {
- public:
-  Gate() : replaced_(table()) { latch_ = &opened_; }
-  ~Gate() { open(); }
-  void open() {
-    if (!is_open_) opened_.count_down();
-    is_open_ = true;
-  }
-
- private:
-  static const os::Calls& table() {
-    static const os::Calls gated = [] {
-      os::Calls calls = os::system_calls();
-      calls.fsync = [](int fd) {
-        latch_.load()->wait();
-        return ::fsync(fd);
-      };
-      return calls;
-    }();
-    return gated;
-  }
-
-  static inline std::atomic<std::latch*> latch_ = nullptr;
-  std::latch opened_{1};
-  bool is_open_ = false;
-  os::ReplaceCalls replaced_;
-};
 
 class UrgentTest : public testing::Test {
  protected:
