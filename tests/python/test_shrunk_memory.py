@@ -137,6 +137,31 @@ def test_a_view_of_a_numpy_array_that_was_resized(tmp_path):
             stager.stage(state)
 
 
+class FreesWhenLoaded(Frees):
+    def state_dict(self):
+        return Holder.state_dict(self)
+
+    def load_state_dict(self, state):
+        if self.is_armed and isinstance(self.victim, torch.Tensor):
+            self.victim.untyped_storage().resize_(16)
+        elif self.is_armed:
+            self.victim.resize(4, refcheck=False)
+
+
+@pytest.mark.parametrize("make", [torch.ones, np.ones])
+def test_a_load_state_dict_that_frees_what_will_be_written(make, tmp_path):
+    """The tensors beside are written after the objects have been given their parts."""
+    victim = make(1 << 20)
+    state = {"early": FreesWhenLoaded(victim), "params": [make(2), victim]}
+    with Checkpointer(tmp_path) as run:
+        run.save(1, state).wait()
+        assert run.resume(state) == 1
+        state["early"].is_armed = True
+        with pytest.raises(Error, match=r"'params\.1' was resized .*must not be used") as e:
+            run.resume(state)
+        assert e.value.code == "invalid"
+
+
 def test_dlpack_without_memory():
     class Odd:
         """Has elements, and no bytes."""

@@ -16,8 +16,8 @@ namespace {
 
 class PythonLoadable : public PartLoadable {
  public:
-  PythonLoadable(nb::handle object, std::string place)
-      : object_(hold(nb::borrow(object))), place_(std::move(place)) {}
+  PythonLoadable(nb::handle object, std::string place, std::shared_ptr<const TargetMemory> beside)
+      : object_(hold(nb::borrow(object))), place_(std::move(place)), beside_(std::move(beside)) {}
 
   LoadAnswer ask(const Value& state, const LoadPolicy& policy) override {
     WithGil gil;
@@ -71,6 +71,7 @@ class PythonLoadable : public PartLoadable {
                                     name_of_type(object().type()), where()));
         throw;
       }
+      beside_->require_unchanged();
     });
   }
 
@@ -98,6 +99,7 @@ class PythonLoadable : public PartLoadable {
   std::shared_ptr<void> built_;
   bool is_in_part_ = false;
   std::string place_;
+  std::shared_ptr<const TargetMemory> beside_;
 };
 
 }  // namespace
@@ -106,10 +108,11 @@ WalkOptions walking_for_target() {
   return {.purpose = Purpose::target, .loadable = loadable_leaf, .in_place = in_place_leaf};
 }
 
-Opaque loadable_leaf(nb::handle object, std::string place) {
+Opaque loadable_leaf(nb::handle object, std::string place,
+                     std::shared_ptr<const TargetMemory> beside) {
   Opaque leaf;
   leaf.type_name = name_of_type(object.type());
-  leaf.loadable = std::make_shared<PythonLoadable>(object, std::move(place));
+  leaf.loadable = std::make_shared<PythonLoadable>(object, std::move(place), std::move(beside));
   return leaf;
 }
 

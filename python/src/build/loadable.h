@@ -9,8 +9,10 @@
 
 namespace understudy::python {
 
-/// A leaf that takes its part of the state by itself. `place` is its path.
-Opaque loadable_leaf(nb::handle object, std::string place);
+/// A leaf that takes its part of the state by itself. `place` is its path. When it has, the memory
+/// of the tensors beside it must be what it was.
+Opaque loadable_leaf(nb::handle object, std::string place,
+                     std::shared_ptr<const TargetMemory> beside);
 
 /// A leaf for a typed value that takes another's value in place (a generator, a sparse tensor).
 /// `own` is what it is now.

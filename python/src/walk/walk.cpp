@@ -150,8 +150,9 @@ Value Walker::slow_node(PyObject* o, const Path& path) {
     return value ? std::move(*value) : named_tuple(o, path);
   }
   if (has_state(object)) {
-    return options_.purpose == Purpose::target ? Value(options_.loadable(object, path.str()))
-                                               : state_of_object(o, path);
+    return options_.purpose == Purpose::target
+               ? Value(options_.loadable(object, path.str(), targets_))
+               : state_of_object(o, path);
   }
   if (nb::hasattr(type, "__dlpack__") && nb::hasattr(type, "__dlpack_device__"))
     return dlpack_tensor(o, path);

@@ -13,6 +13,7 @@
 #include "understudy/value.h"
 #include "walk/answers.h"
 #include "walk/last_walk.h"
+#include "walk/target_memory.h"
 #include "walk/typed.h"
 
 namespace understudy::python {
@@ -28,9 +29,10 @@ enum class Purpose {
 struct WalkOptions {
   Purpose purpose = Purpose::disk;
   bool allow_pickle = false;
-  /// Makes the leaf of an object with `load_state_dict`, which stands at that place. A walk for a
-  /// target has it (build/loadable.h).
-  Opaque (*loadable)(nb::handle object, std::string place) = nullptr;
+  /// Makes the leaf of an object with `load_state_dict`, which stands at that place, beside tensors
+  /// in that memory. A walk for a target has it (build/loadable.h).
+  Opaque (*loadable)(nb::handle object, std::string place,
+                     std::shared_ptr<const TargetMemory> beside) = nullptr;
   /// The same for a typed value that is restored in place; `own` is its present value.
   Opaque (*in_place)(nb::handle object, std::string place, const Value& own) = nullptr;
 };
@@ -138,6 +140,7 @@ class Walker {
   nb::object classes_;
   std::vector<WriteBack> write_backs_;
   std::vector<PyObject*> torch_tensors_;
+  std::shared_ptr<TargetMemory> targets_ = std::make_shared<TargetMemory>();
   // A storage under a tensor, as it was met; which tensor, in the order of the walk.
   struct Met {
     PyObject* storage;

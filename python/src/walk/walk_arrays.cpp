@@ -85,6 +85,7 @@ Value Walker::numpy_array(PyObject* o, const Path& path) {
          path.place());
   }
   sources_->add(nb::borrow(o));
+  if (options_.purpose == Purpose::target) targets_->add_array(o, view, path.place());
   return tensor_leaf(
              Tensor::from_owner(sources_, view.buf, *dtype, std::move(shape), std::move(strides)))
       .with_kind(Value::Kind::numpy_array);

@@ -139,7 +139,10 @@ Value Walker::torch_view(PyObject* o, DType dtype, void* data, Dims shape, Dims 
   }
   if (is_lazy(o, dtype)) return torch_resolved(o, path);
   met_.push_back({storage, bytes, tensors_});
-  if (options_.purpose == Purpose::target) torch_tensors_.push_back(sources_->add(nb::borrow(o)));
+  if (options_.purpose == Purpose::target) {
+    torch_tensors_.push_back(sources_->add(nb::borrow(o)));
+    targets_->add_storage(storage, bytes, path.place());
+  }
   return tensor_leaf(std::move(tensor));
 }
 
