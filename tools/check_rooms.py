@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "ranks": {"base", "value", "format"},
     "restore": BELOW_RESTORE,
     "checkpointer": BELOW_RESTORE | {"stage", "restore"},
+    "parts": BELOW_RESTORE | {"stage", "restore", "checkpointer"},
     "inspect": BELOW_RESTORE | {"restore"},
 }
 
@@ -65,6 +66,7 @@ PUBLIC_HEADERS = {
     "mirror": "stage",
     "files": "restore",
     "checkpointer": "checkpointer",
+    "parts": "parts",
     "inspect": "inspect",
     "understudy": "client",
 }

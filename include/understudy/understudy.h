@@ -11,6 +11,7 @@
 #include "understudy/loadable.h"
 #include "understudy/mirror.h"
 #include "understudy/options.h"
+#include "understudy/parts.h"
 #include "understudy/peers.h"
 #include "understudy/process.h"
 #include "understudy/stager.h"

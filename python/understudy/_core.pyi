@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
-from torch import UntypedStorage
+from torch import Tensor, UntypedStorage
 from typing_extensions import Self
 
 _T = TypeVar("_T", covariant=True)
@@ -253,3 +253,49 @@ class TensorStager:
     def close(self) -> None: ...
     @property
     def nbytes(self) -> int: ...
+
+class PartWriter:
+    def __init__(
+        self,
+        *,
+        writer: _Writer = "auto",
+        threads: int | None = None,
+        max_write_rate: float | None = None,
+    ) -> None: ...
+    def write(
+        self,
+        path: _Path,
+        mark: str,
+        rank_and_count: tuple[int, int],
+        file: int,
+        is_only: bool,
+        leaves: dict[str, Any],
+        places: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
+        paths: Any,
+        allow_pickle: bool,
+    ) -> bytes: ...
+
+class StepInParts:
+    def __init__(self, path: _Path, mark: str, overwrite: bool) -> None: ...
+    def commit(self, reports: list[bytes], paths: Any, metadata: dict[str, Any] | None) -> None: ...
+    def abandon(self) -> None: ...
+
+class PartReader:
+    def __init__(
+        self,
+        path: _Path,
+        *,
+        verify: bool = True,
+        allow_pickle: bool = False,
+        threads: int | None = None,
+    ) -> None: ...
+    def leaves(
+        self,
+    ) -> list[tuple[str, tuple[str | int, ...], str | None, tuple[int, ...] | None]]: ...
+    def chunks(self, name: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]: ...
+    def has(self, name: str) -> bool: ...
+    def value(self, name: str) -> Any: ...
+    def read(
+        self, names: list[str], offsets: list[tuple[int, ...]], tensors: list[Tensor]
+    ) -> None: ...
+    def metadata(self) -> dict[str, Any] | None: ...

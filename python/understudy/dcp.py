@@ -1,12 +1,17 @@
-"""For ``torch.distributed.checkpoint``: a stager whose copies nobody overwrites.
+"""For ``torch.distributed.checkpoint`` (DCP): a stager whose copies nobody overwrites, and storage
+whose checkpoints are there whole, durable and with checksums, or not at all.
 
     stager = understudy.dcp.AsyncStager()
+    writer = understudy.dcp.StorageWriter()
     while training:
         train_one_step()
         if time_to_save:
-            saved = dcp.async_save(state_dict, checkpoint_id=path, async_stager=stager)
+            saved = dcp.async_save(
+                state_dict, checkpoint_id=path, storage_writer=writer, async_stager=stager
+            )
     saved.result()
     stager.close()
+    dcp.load(state_dict, storage_reader=understudy.dcp.StorageReader(path))
 
 Importing this module imports torch.
 """
@@ -24,8 +29,15 @@ import torch
 from torch.distributed.checkpoint import staging
 
 from understudy._core import Error, TensorStager, _error
+from understudy._dcp_reader import StorageReader
+from understudy._dcp_writer import StorageWriter
 
-__all__ = ["AsyncStager"]
+__all__ = ["AsyncStager", "StorageReader", "StorageWriter"]
+
+# Names as users import them, in messages.
+for _public in (StorageReader, StorageWriter):
+    _public.__module__ = __name__
+del _public
 
 # While it waits for an image: often enough that nobody notices, rarely enough to cost nothing.
 _POLL_S = 0.002

@@ -130,6 +130,7 @@ class Directory {
   /// rename one of the two (a folder in a lower layer of an overlay).
   bool exchange(const std::string& a, const std::string& b) const;
   void remove_file(const std::string& name) const;
+  void remove_folder(const std::string& name) const;  ///< which must be empty
   /// Removes a directory and all below it, however deep, without following links.
   void remove_tree(const std::string& name) const;
   /// fsync; false when the file system has none for directories.
@@ -141,7 +142,6 @@ class Directory {
 
  private:
   explicit Directory(File file) : file_(std::move(file)) {}
-  void remove_folder(const std::string& name) const;  // which must be empty
   File file_;
 };
 

@@ -135,6 +135,11 @@ HeldFolder& take(Registry& registry, os::Directory directory) {
   return found->second;
 }
 
+std::set<std::string> names_in_use(HeldFolder& held) {
+  const std::lock_guard guard(held.in_use_mutex);
+  return held.in_use;
+}
+
 }  // namespace
 
 FolderLock::~FolderLock() {
@@ -154,10 +159,25 @@ std::unique_lock<std::mutex> FolderLock::begin_commit() {
   // Somebody may have removed the lock file, or a server forgotten the lock.
   hold(held_);
   if (held_.needs_clearing) {
-    held_.uncleared = clear_leftovers(held_.directory);
+    held_.uncleared = clear_leftovers(held_.directory, names_in_use(held_));
     held_.needs_clearing = held_.uncleared.count > 0;
   }
   return turn;
+}
+
+bool FolderLock::keep(const std::string& name) {
+  const std::lock_guard guard(held_.in_use_mutex);
+  return held_.in_use.insert(name).second;
+}
+
+void FolderLock::clear_leftovers_of(const std::string& name) {
+  store::clear_leftovers_of(held_.directory, name, names_in_use(held_));
+}
+
+void FolderLock::let_go(const std::string& name) noexcept {
+  if (!home_.is_here()) return;
+  const std::lock_guard guard(held_.in_use_mutex);
+  held_.in_use.erase(name);
 }
 
 void FolderLock::require_held() const {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -25,6 +26,9 @@ struct HeldFolder {
   // Guarded by `committing`.
   bool needs_clearing = true;
   Unremoved uncleared;
+  // Temporary folders of commits that have paused.
+  std::mutex in_use_mutex;
+  std::set<std::string> in_use;
 };
 
 /// One holder's part. In a forked child it does nothing, its destructor
@@ -47,6 +51,14 @@ class FolderLock {
   /// may have been: what this commit made may have been cleared. Call it during a
   /// commit.
   void require_held() const;
+
+  /// Keeps `name`, a temporary folder, from being cleared while nobody commits. False when it is
+  /// kept already.
+  bool keep(const std::string& name);
+  /// Clears what saves have left of a folder of steps that has another name than a step's. Call it
+  /// during a commit.
+  void clear_leftovers_of(const std::string& name);
+  void let_go(const std::string& name) noexcept;
 
   /// What the clearing before this commit could not remove.
   const Unremoved& uncleared() const noexcept { return held_.uncleared; }

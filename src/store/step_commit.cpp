@@ -19,9 +19,11 @@ std::string utc_now() {
   return fmt::format("{:%FT%TZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(now)));
 }
 
-[[noreturn]] void fail_exists(const os::Directory& directory, std::int64_t step) {
-  fail(ErrorCode::invalid, "step {} is there already: {}/{}; only with overwrite is it replaced",
-       step, directory.name(), step_name(step));
+[[noreturn]] void fail_exists(const os::Directory& directory, const std::string& name) {
+  std::int64_t step = 0;
+  fail(ErrorCode::invalid, "{} is there already: {}/{}; only with overwrite is it replaced",
+       parse_step_name(name, step) ? format_text("step {}", step) : "a file or folder",
+       directory.name(), name);
 }
 
 void write_small_file(const os::Directory& directory, const std::string& name,
@@ -49,26 +51,35 @@ void require_step_number(std::int64_t step) {
   if (step < 0) fail(ErrorCode::invalid, "step {} cannot be saved: steps begin at 0", step);
 }
 
-void require_absent(const os::Directory& directory, std::int64_t step) {
-  if (directory.exists(step_name(step))) fail_exists(directory, step);
+bool is_empty_folder(const os::Directory& directory, const std::string& name) {
+  const auto found = directory.find(name);
+  return found && found->type == os::FileInfo::Type::directory &&
+         directory.open_directory(name).list().empty();
+}
+
+void require_absent(const os::Directory& directory, const std::string& name,
+                    bool takes_empty = false) {
+  if (!directory.exists(name) || (takes_empty && is_empty_folder(directory, name))) return;
+  fail_exists(directory, name);
 }
 
 }  // namespace
 
 void require_new_step(const os::Directory& directory, std::int64_t step) {
   require_step_number(step);
-  require_absent(directory, step);
+  require_absent(directory, step_name(step));
 }
 
 std::string shard_name(int rank, int count) {
   return fmt::format("shard-{:05}-of-{:05}.safetensors", rank, count);
 }
 
-Attempt::Attempt(const os::Directory& directory, std::int64_t step)
+Attempt::Attempt(const os::Directory& directory, const StepPlace& place)
     : directory_(directory),
-      step_(step),
-      name_(step_name(step)),
-      temporary_(marked_name(name_, kTemporary)),
+      name_(place.name),
+      takes_empty_(place.takes_empty),
+      temporary_(place.mark.empty() ? marked_name(name_, kTemporary)
+                                    : name_ + std::string(kTemporary) + place.mark),
       aside_(marked_name(name_, kSetAside)),
       successor_(marked_name(name_, kSuccessor)) {}
 
@@ -81,12 +92,13 @@ os::Directory Attempt::make_temporary() const {
 
 void Attempt::put_in_place(bool may_replace) {
   if (may_replace && directory_.exists(name_)) return replace();
+  if (takes_empty_ && is_empty_folder(directory_, name_)) directory_.remove_folder(name_);
   if (directory_.rename_to_new(temporary_, name_)) {
     place_ = Place::renamed;
   } else if (may_replace) {
     replace();  // it appeared just now
   } else {
-    fail_exists(directory_, step_);
+    fail_exists(directory_, name_);
   }
 }
 
@@ -139,14 +151,40 @@ void Attempt::replace_by_removal() {
   directory_.rename(successor_, name_);
 }
 
-StepCommit::StepCommit(FolderLock& lock, std::int64_t step, const CommitOptions& options)
+StepCommit::StepCommit(FolderLock& lock, const StepPlace& place, const CommitOptions& options)
     : lock_(lock),
-      step_(step),
+      step_(place.step),
       options_(options),
-      turn_((require_step_number(step), lock.begin_commit())),
+      turn_((require_step_number(place.step), lock.begin_commit())),
       directory_(lock.directory()),
-      attempt_(directory_, step) {
-  if (!options.overwrite) require_absent(directory_, step);
+      attempt_(directory_, place) {
+  if (!options.overwrite) require_absent(directory_, place.name, place.takes_empty);
+  if (place.mark.empty()) return;
+  is_kept_ = lock_.keep(temporary_name());
+  if (!is_kept_) {
+    fail(ErrorCode::busy, "{} is being written by another save of this process",
+         directory_.path_of(place.name));
+  }
+  try {
+    lock_.clear_leftovers_of(place.name);
+    // What an earlier save with this mark has left.
+    if (directory_.exists(temporary_name())) directory_.remove_tree(temporary_name());
+  } catch (...) {
+    lock_.let_go(temporary_name());
+    throw;
+  }
+}
+
+StepCommit::~StepCommit() {
+  if (is_kept_) lock_.let_go(temporary_name());
+}
+
+void StepCommit::pause() {
+  turn_.unlock();
+}
+
+void StepCommit::go_on() {
+  turn_ = lock_.begin_commit();
 }
 
 const os::Directory& StepCommit::open() {
@@ -185,6 +223,10 @@ std::string StepCommit::retire() {
   if (failures.count > 0) lock_.need_clearing();
   failures.add(lock_.uncleared());
   return failures.sentence();
+}
+
+void StepCommit::abandon() noexcept {
+  if (!attempt_.undo() && turn_.owns_lock()) lock_.need_clearing();
 }
 
 void StepCommit::undo() {

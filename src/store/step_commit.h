@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "os/file.h"
 #include "store/commit.h"
@@ -15,11 +16,23 @@
 
 namespace understudy::store {
 
+/// Where a step goes.
+struct StepPlace {
+  explicit StepPlace(std::int64_t step) : name(step_name(step)), step(step) {}
+  StepPlace(std::string name, std::int64_t step, std::string mark)
+      : name(std::move(name)), step(step), mark(std::move(mark)), takes_empty(true) {}
+
+  std::string name;  ///< of its folder
+  std::int64_t step;
+  std::string mark{};        ///< eight hex digits for the name of the temporary folder; or random
+  bool takes_empty = false;  ///< an empty folder of the name is as good as none
+};
+
 /// The places of a step's folder, and the way back. What goes wrong before step 7 is done is
 /// undone, so that a failed save has not happened.
 class Attempt {
  public:
-  Attempt(const os::Directory& directory, std::int64_t step);
+  Attempt(const os::Directory& directory, const StepPlace& place);
 
   const std::string& temporary_name() const noexcept { return temporary_; }
   os::Directory make_temporary() const;
@@ -45,8 +58,8 @@ class Attempt {
   void replace_by_removal();
 
   const os::Directory& directory_;
-  const std::int64_t step_;
   const std::string name_;
+  const bool takes_empty_;
   const std::string temporary_;
   const std::string aside_;
   const std::string successor_;
@@ -54,17 +67,28 @@ class Attempt {
 };
 
 /// One commit: `open`, then the shards are written, then `make_durable`, then `retire`. Whoever
-/// gets an exception before `make_durable` is done calls `undo`.
+/// gets an exception before `make_durable` is done calls `undo`. While the shards are written, it
+/// may `pause`.
 class StepCommit {
  public:
   /// Waits for the other commits of this process. Throws Error(invalid) when the step exists and
   /// may not be replaced.
-  StepCommit(FolderLock& lock, std::int64_t step, const CommitOptions& options);
+  StepCommit(FolderLock& lock, std::int64_t step, const CommitOptions& options)
+      : StepCommit(lock, StepPlace(step), options) {}
+  /// The same anywhere in the folder. Also throws Error(busy) when a paused commit of this process
+  /// has the same mark.
+  StepCommit(FolderLock& lock, const StepPlace& place, const CommitOptions& options);
+  ~StepCommit();
 
   /// Makes the temporary folder. Shards are written into it: steps 1 to 3.
   const os::Directory& open();
   const os::Directory& folder() const { return *folder_; }
   const std::string& temporary_name() const noexcept { return attempt_.temporary_name(); }
+
+  /// Lets other commits of this process go on, for as long as this one writes or waits.
+  void pause();
+  /// Takes the turn again, on any thread. The temporary folder has stayed.
+  void go_on();
 
   /// Steps 4 to 7. The manifest's step and time are filled in here. False where the file system
   /// cannot sync folders.
@@ -73,6 +97,8 @@ class StepCommit {
   bool make_durable(Manifest manifest, const std::string& index);
   /// Step 8. Gives what could not be removed, in words.
   std::string retire();
+  /// The same as `undo`, at any time, and without looking at the lock.
+  void abandon() noexcept;
   /// Removes what is there of the step. Throws Error(busy) when the lock was lost: files that
   /// vanished are only the symptom then.
   void undo();
@@ -80,8 +106,9 @@ class StepCommit {
  private:
   FolderLock& lock_;
   const std::int64_t step_;
-  const CommitOptions& options_;
-  const std::unique_lock<std::mutex> turn_;
+  const CommitOptions options_;
+  std::unique_lock<std::mutex> turn_;
+  bool is_kept_ = false;
   const os::Directory& directory_;
   Attempt attempt_;
   std::optional<os::Directory> folder_;

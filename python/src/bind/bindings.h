@@ -14,6 +14,7 @@ void bind_stager(nb::module_& m);
 void bind_keep(nb::module_& m);
 void bind_checkpointer(nb::module_& m);
 void bind_tensor_stager(nb::module_& m);
+void bind_parts(nb::module_& m);
 
 /// Tickets for Python.
 nb::object make_ticket(Ticket<Snapshot> ticket);

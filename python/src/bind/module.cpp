@@ -22,6 +22,7 @@ NB_MODULE(_core, m) {
   bind_keep(m);
   bind_checkpointer(m);
   bind_tensor_stager(m);
+  bind_parts(m);
   m.def("_use_exchange_api", &use_exchange_api, nb::arg("use"));
   m.def("_use_peek", &use_peek, nb::arg("use"));
   m.def("_how_tensors_are_known", &how_tensors_are_known);
