@@ -1,0 +1,58 @@
+"""StorageWriter and StorageReader under torchrun, with gloo on the CPU."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import run_on_ranks
+
+CHECKS_PY = Path(__file__).parent / "checks.py"
+
+# In this order: what one launch has saved, later ones load.
+LAUNCHES = [
+    (
+        2,
+        [
+            *("fsdp", "replicas", "any_placement", "stages", "cached_plans", "one_that_raises"),
+            *("an_existing_one", "folders_of_their_own", "damage", "thread", "process"),
+        ],
+    ),
+    (4, ["fsdp", "hsdp", "tensor_parallel", "two_dimensions", "any_placement", "of_two_ranks"]),
+    (2, ["killed"]),
+    (2, ["after_the_kill"]),
+    (1, ["of_two_ranks"]),
+]
+# Nobody is there to say that a launch in which a rank was killed has passed.
+CHECKS = [(i, name) for i, (_, names) in enumerate(LAUNCHES) for name in names if name != "killed"]
+
+
+class Launches:
+    """Each runs once, before the first check of it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._passed: list[set[str]] = []
+        self._outputs: list[str] = []
+
+    def result(self, launch: int) -> tuple[set[str], str]:
+        while len(self._passed) <= launch:
+            ranks, names = LAUNCHES[len(self._passed)]
+            status, output = run_on_ranks(ranks, CHECKS_PY, self._folder, *names)
+            if "killed" in names:
+                assert status != 0 and "hung" not in output, output
+            self._passed.append(set(re.findall(r"^passed (\w+)$", output, re.M)))
+            self._outputs.append(output)
+        return self._passed[launch], self._outputs[launch]
+
+
+@pytest.fixture(scope="module")
+def launches(tmp_path_factory: pytest.TempPathFactory) -> Launches:
+    return Launches(tmp_path_factory.mktemp("steps"))
+
+
+@pytest.mark.parametrize(
+    ("launch", "name"), CHECKS, ids=[f"{LAUNCHES[i][0]}-{name}-{i}" for i, name in CHECKS]
+)
+def test_on_ranks(launches: Launches, launch: int, name: str) -> None:
+    passed, output = launches.result(launch)
+    assert name in passed, output
