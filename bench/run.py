@@ -16,7 +16,17 @@ import sys
 import warnings
 from pathlib import Path
 
-from suite import benches, drop_in, machine, report, restore, save, stage, training
+from suite import (
+    benches,
+    dcp_ranks,
+    drop_in,
+    machine,
+    report,
+    restore,
+    save,
+    stage,
+    training,
+)
 from suite.benches import Settings
 from suite.measure import Target
 from suite.roofs import Roofs
@@ -37,6 +47,9 @@ _TARGETS = [
     Target("stage large tensors, loop stopped", stage.OVERLAPPED, stage.PEER, 3.5),
     Target("stage large tensors, loop stopped", stage.OVERLAPPED_HUGE, stage.PEER, 50.0),
     Target("training, time added by a checkpoint", training.OURS, training.DCP, 4.0),
+    Target(dcp_ranks.SAVE, dcp_ranks.OURS, dcp_ranks.PEER, 1.5),
+    Target(dcp_ranks.SAVE, dcp_ranks.OURS, dcp_ranks.ROOF, 0.8),
+    Target(dcp_ranks.LOAD, dcp_ranks.OURS_READER, dcp_ranks.PEER_READER, 1.0),
     # The first stops the loop no longer than three times a later one.
     Target(_FIRST, save.OURS_FIRST, save.OURS_LATER, 1 / 3),
     Target(_FIRST, save.OURS_FIRST_PREWARMED, save.OURS_LATER, 1 / 3),

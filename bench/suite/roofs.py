@@ -25,7 +25,7 @@ _SOURCE = Path(__file__).resolve().parent.parent
 class Roofs:
     def __init__(self, build: Path, folder: Path) -> None:
         self._folder = folder
-        self._program = build / "roofs"
+        self.program = build / "roofs"
         for command in (
             [
                 "cmake",
@@ -52,7 +52,7 @@ class Roofs:
     @contextmanager
     def copier(self, nbytes: int) -> Iterator[list[tuple[str, Contestant]]]:
         """Copies of warm memory by a process of their own, to take turns with."""
-        program = [str(self._program), "serve", str(nbytes), "1", str(cores())]
+        program = [str(self.program), "serve", str(nbytes), "1", str(cores())]
         with subprocess.Popen(
             program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         ) as process:
@@ -104,7 +104,7 @@ class Roofs:
             str(self._folder),
         ]
         output = subprocess.run(
-            [str(self._program), *arguments], capture_output=True, text=True, check=True
+            [str(self.program), *arguments], capture_output=True, text=True, check=True
         ).stdout
         lists = {name: value for name, value in json.loads(output).items() if name != "nbytes"}
         return {name: times[1:] for name, times in lists.items() if isinstance(times, list)}

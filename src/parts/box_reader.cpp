@@ -121,6 +121,11 @@ void BoxReader::add(const Tensor& stored, const ranks::Chunk& chunk, const ranks
   });
 }
 
+void BoxReader::forget() noexcept {
+  destinations_.clear();
+  copies_.clear();
+}
+
 void BoxReader::finish() {
   restore::BlockReader(shard_, readers_, options_.verify).read(std::exchange(destinations_, {}));
   for (const auto& copy : std::exchange(copies_, {})) value::copy_strided(copy.from, copy.to);

@@ -33,6 +33,8 @@ class BoxReader {
            const Tensor& to);
   /// Reads all that was added, each block once. Throws Error(corrupt), Error(io).
   void finish();
+  /// Forgets what was added.
+  void forget() noexcept;
 
  private:
   struct Copy {

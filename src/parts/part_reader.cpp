@@ -98,9 +98,9 @@ class PartReader::Impl {
   }
 
   void read(std::span<const BoxRead> boxes) {
-    std::set<std::size_t> files;
-    for (const auto& box : boxes) add(box, files);
-    for (const auto file : files) shard(file).finish();
+    finish_what([&](std::set<std::size_t>& files) {
+      for (const auto& box : boxes) add(box, files);
+    });
   }
 
   Value metadata() const { return metadata_from_json(step_.manifest->metadata_json); }
@@ -217,6 +217,21 @@ class PartReader::Impl {
     }
   }
 
+  // Reads what `add_all` has added; or, when anything fails, nothing of it at a later call.
+  template <class AddAll>
+  void finish_what(const AddAll& add_all) {
+    std::set<std::size_t> files;
+    try {
+      add_all(files);
+      for (const auto file : files) shard(file).finish();
+    } catch (...) {
+      for (const auto& shard : shards_) {
+        if (shard) shard->forget();
+      }
+      throw;
+    }
+  }
+
   // A container is loaded from the last dict above it on: below that nothing can be chosen.
   Value load_alone(const LeafPath& path, const std::string& name) {
     LeafPath way;
@@ -266,14 +281,14 @@ class PartReader::Impl {
     os::require_memory("a tensor of several chunks",
                        *ranks::possible_nbytes(tensor.shape, tensor.dtype));
     auto joined = Tensor::zeros(tensor.dtype, tensor.shape);
-    std::set<std::size_t> files;
-    for (const auto& stored : tensor.chunks) {
-      files.insert(stored.file);
-      shard(stored.file)
-          .add(tensor_of(stored, node), stored.chunk, stored.chunk,
-               ranks::view_of(joined, ranks::whole(tensor.shape), stored.chunk));
-    }
-    for (const auto file : files) shard(file).finish();
+    finish_what([&](std::set<std::size_t>& files) {
+      for (const auto& stored : tensor.chunks) {
+        files.insert(stored.file);
+        shard(stored.file)
+            .add(tensor_of(stored, node), stored.chunk, stored.chunk,
+                 ranks::view_of(joined, ranks::whole(tensor.shape), stored.chunk));
+      }
+    });
     return joined;
   }
 
