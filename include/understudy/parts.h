@@ -36,7 +36,8 @@ class StepInParts {
   /// Makes the temporary folder of the step whose folder will be `path`. `mark` is eight hex digits
   /// that all processes know. The parent's lock is held until the step is committed or given up.
   /// Throws Error(invalid) when something has the path, unless that is an empty folder or
-  /// `overwrite` is true; Error(busy) when another process saves in the parent folder.
+  /// `overwrite` is true; Error(busy) when another process saves in the parent folder. An earlier
+  /// one of this process with the same path and mark has lost its place.
   StepInParts(const std::filesystem::path& path, const std::string& mark, bool overwrite);
   ~StepInParts();
   StepInParts(StepInParts&&) noexcept;

@@ -137,7 +137,9 @@ HeldFolder& take(Registry& registry, os::Directory directory) {
 
 std::set<std::string> names_in_use(HeldFolder& held) {
   const std::lock_guard guard(held.in_use_mutex);
-  return held.in_use;
+  std::set<std::string> names;
+  for (const auto& [name, user] : held.in_use) names.insert(name);
+  return names;
 }
 
 }  // namespace
@@ -165,17 +167,23 @@ std::unique_lock<std::mutex> FolderLock::begin_commit() {
   return turn;
 }
 
-bool FolderLock::keep(const std::string& name) {
+std::uint64_t FolderLock::keep(const std::string& name) {
   const std::lock_guard guard(held_.in_use_mutex);
-  return held_.in_use.insert(name).second;
+  return held_.in_use[name] = held_.next_user++;
+}
+
+bool FolderLock::has(const std::string& name, std::uint64_t user) const noexcept {
+  const std::lock_guard guard(held_.in_use_mutex);
+  const auto found = held_.in_use.find(name);
+  return found != held_.in_use.end() && found->second == user;
 }
 
 void FolderLock::clear_leftovers_of(const std::string& name) {
   store::clear_leftovers_of(held_.directory, name, names_in_use(held_));
 }
 
-void FolderLock::let_go(const std::string& name) noexcept {
-  if (!home_.is_here()) return;
+void FolderLock::let_go(const std::string& name, std::uint64_t user) noexcept {
+  if (!home_.is_here() || !has(name, user)) return;
   const std::lock_guard guard(held_.in_use_mutex);
   held_.in_use.erase(name);
 }

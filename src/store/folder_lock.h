@@ -1,6 +1,8 @@
 // The right to write a folder of steps: store/commit.h tells the rules.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -28,7 +30,8 @@ struct HeldFolder {
   Unremoved uncleared;
   // Temporary folders of commits that have paused.
   std::mutex in_use_mutex;
-  std::set<std::string> in_use;
+  std::map<std::string, std::uint64_t> in_use;  // each by the commit that has it
+  std::uint64_t next_user = 1;
 };
 
 /// One holder's part. In a forked child it does nothing, its destructor
@@ -52,13 +55,14 @@ class FolderLock {
   /// commit.
   void require_held() const;
 
-  /// Keeps `name`, a temporary folder, from being cleared while nobody commits. False when it is
-  /// kept already.
-  bool keep(const std::string& name);
+  /// Keeps `name`, a temporary folder, from being cleared while nobody commits. Gives the number of
+  /// its user, who has it until another one keeps it, or until it is let go.
+  std::uint64_t keep(const std::string& name);
+  bool has(const std::string& name, std::uint64_t user) const noexcept;
   /// Clears what saves have left of a folder of steps that has another name than a step's. Call it
   /// during a commit.
   void clear_leftovers_of(const std::string& name);
-  void let_go(const std::string& name) noexcept;
+  void let_go(const std::string& name, std::uint64_t user) noexcept;
 
   /// What the clearing before this commit could not remove.
   const Unremoved& uncleared() const noexcept { return held_.uncleared; }

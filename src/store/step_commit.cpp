@@ -160,23 +160,19 @@ StepCommit::StepCommit(FolderLock& lock, const StepPlace& place, const CommitOpt
       attempt_(directory_, place) {
   if (!options.overwrite) require_absent(directory_, place.name, place.takes_empty);
   if (place.mark.empty()) return;
-  is_kept_ = lock_.keep(temporary_name());
-  if (!is_kept_) {
-    fail(ErrorCode::busy, "{} is being written by another save of this process",
-         directory_.path_of(place.name));
-  }
+  user_ = lock_.keep(temporary_name());
   try {
     lock_.clear_leftovers_of(place.name);
     // What an earlier save with this mark has left.
     if (directory_.exists(temporary_name())) directory_.remove_tree(temporary_name());
   } catch (...) {
-    lock_.let_go(temporary_name());
+    lock_.let_go(temporary_name(), user_);
     throw;
   }
 }
 
 StepCommit::~StepCommit() {
-  if (is_kept_) lock_.let_go(temporary_name());
+  if (user_ != 0) lock_.let_go(temporary_name(), user_);
 }
 
 void StepCommit::pause() {
@@ -185,6 +181,9 @@ void StepCommit::pause() {
 
 void StepCommit::go_on() {
   turn_ = lock_.begin_commit();
+  if (user_ == 0 || lock_.has(temporary_name(), user_)) return;
+  fail(ErrorCode::busy, "{} has been begun anew by another save of this process",
+       directory_.path_of(temporary_name()));
 }
 
 const os::Directory& StepCommit::open() {
@@ -226,6 +225,7 @@ std::string StepCommit::retire() {
 }
 
 void StepCommit::abandon() noexcept {
+  if (user_ != 0 && !lock_.has(temporary_name(), user_)) return;
   if (!attempt_.undo() && turn_.owns_lock()) lock_.need_clearing();
 }
 

@@ -75,8 +75,8 @@ class StepCommit {
   /// may not be replaced.
   StepCommit(FolderLock& lock, std::int64_t step, const CommitOptions& options)
       : StepCommit(lock, StepPlace(step), options) {}
-  /// The same anywhere in the folder. Also throws Error(busy) when a paused commit of this process
-  /// has the same mark.
+  /// The same anywhere in the folder. A paused commit of this process with the same name and mark
+  /// has lost its place then: whoever waited for it has begun anew.
   StepCommit(FolderLock& lock, const StepPlace& place, const CommitOptions& options);
   ~StepCommit();
 
@@ -87,7 +87,8 @@ class StepCommit {
 
   /// Lets other commits of this process go on, for as long as this one writes or waits.
   void pause();
-  /// Takes the turn again, on any thread. The temporary folder has stayed.
+  /// Takes the turn again, on any thread. The temporary folder has stayed; Error(busy) when it is
+  /// another commit's by now.
   void go_on();
 
   /// Steps 4 to 7. The manifest's step and time are filled in here. False where the file system
@@ -108,7 +109,7 @@ class StepCommit {
   const std::int64_t step_;
   const CommitOptions options_;
   std::unique_lock<std::mutex> turn_;
-  bool is_kept_ = false;
+  std::uint64_t user_ = 0;  ///< of the temporary folder; 0: nobody else can want it
   const os::Directory& directory_;
   Attempt attempt_;
   std::optional<os::Directory> folder_;

@@ -180,14 +180,26 @@ TEST_F(Parts, OthersCommitMeanwhile) {
     checkpointer.save(1, Value::dict({{"w", w_}})).wait();
   }
   StepInParts other(folder_.path() / "best", kMark, false);
-  fakes::expect_error(ErrorCode::busy, "is being written by another save",
-                      [&] { StepInParts(this->step(), kMark, false); });
   const std::vector<std::string> reports{write(this->step(), 0, 1, Value::dict({{"w", w_}}))};
   step.commit(reports, {});
   other.abandon();
   EXPECT_THAT(names_in(folder_.path()),
               UnorderedElementsAre("step-1", "step-3", "step-9.tmp-00000000"));
   EXPECT_THAT(Checkpointer({.directory = folder_.path()}).steps(), ElementsAre(1, 3));
+}
+
+// Nobody tells a coordinator that another rank has failed: the next save of the path takes over.
+TEST_F(Parts, ANewSaveTakesThePlaceOfOneThatWasLeft) {
+  auto left = std::make_unique<StepInParts>(step(), kMark, false);
+  const auto old = write(step(), 0, 1, Value::dict({{"w", 1}}));
+  StepInParts next(step(), kMark, false);
+  const auto report = write(step(), 0, 1, Value::dict({{"w", 2}}));
+  fakes::expect_error(ErrorCode::busy, "has been begun anew",
+                      [&] { left->commit(std::vector<std::string>{old}, {}); });
+  left.reset();
+  next.commit(std::vector<std::string>{report}, {});
+  EXPECT_THAT(names_in(folder_.path()), ElementsAre("step-3"));
+  EXPECT_EQ(load_file(step()).at("w").as_integer(), 2);
 }
 
 TEST_F(Parts, PathsThatCannotBothBeAreRefused) {
