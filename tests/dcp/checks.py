@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed._shard import sharded_tensor
+from torch.distributed._shard.sharding_spec import ChunkShardingSpec
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -191,6 +193,37 @@ def stages():
     if rank() == 0:
         found = understudy.load_file(FOLDER / "stages")
         assert found["stage1"]["n"] == 1 and found["stage1"]["w"].tolist() == [1.0] * 3
+
+
+def several_chunks_of_a_rank():
+    # A file takes one chunk of a tensor: the others are in files of their own.
+    def rows(placements):
+        spec = ChunkShardingSpec(dim=0, placements=[f"rank:{r}/cpu" for r in placements])
+        return {"t": sharded_tensor.rand(spec, 10, 20), "u": torch.ones(3)}
+
+    def values(state):
+        return [shard.tensor for shard in state["t"].local_shards()]
+
+    path = FOLDER / "chunks"
+    saved = rows([0, 1, 1, 0])
+    save(saved, path)
+    target = rows([0, 1, 1, 0])
+    load(target, path)
+    assert len(values(target)) == 2
+    assert all(torch.equal(a, b) for a, b in zip(values(saved), values(target), strict=True))
+    other = rows([1, 0])
+    load(other, path)
+    dist.barrier()
+    found = understudy.load_file(path)["t"]
+    for shard in [*other["t"].local_shards(), *saved["t"].local_shards()]:
+        begin, size = shard.metadata.shard_offsets[0], shard.metadata.shard_sizes[0]
+        assert torch.equal(found[begin : begin + size], shard.tensor)
+    names = {x.name for x in path.glob("*.safetensors")}
+    assert {"shard-00001-of-00002.safetensors", "shard-00001-of-00002-1.safetensors"} < names
+    foreign = {"t": torch.zeros(10, 20)}
+    reader = HuggingFaceStorageReader(str(path))
+    dcp.load(foreign, storage_reader=reader, planner=DefaultLoadPlanner(allow_partial_load=True))
+    assert torch.equal(foreign["t"], found)
 
 
 def cached_plans():
