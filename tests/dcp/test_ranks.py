@@ -15,9 +15,9 @@ LAUNCHES = [
         [
             *("fsdp", "replicas", "any_placement", "stages", "cached_plans", "one_that_raises"),
             *("an_existing_one", "folders_of_their_own", "several_chunks_of_a_rank", "damage"),
-            *("thread", "process"),
         ],
     ),
+    (2, ["thread", "process"]),
     (4, ["fsdp", "hsdp", "tensor_parallel", "two_dimensions", "any_placement", "of_two_ranks"]),
     (2, ["killed"]),
     (2, ["after_the_kill"]),
