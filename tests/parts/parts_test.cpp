@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "fakes/expect_error.h"
+#include "fakes/save_by_ranks.h"
 #include "fakes/states.h"
 #include "fakes/temporary_folder.h"
 #include "ranks/ranges.h"
@@ -106,6 +107,31 @@ TEST_F(Parts, AreReadIntoAnyMemory) {
     reader.read(std::vector<BoxRead>{{"model.w", {3, 45}, Tensor::zeros(DType::f32, {4, 10})}});
   });
   fakes::expect_error(ErrorCode::not_found, "has nothing named 'v'", [&] { reader.value("v"); });
+}
+
+TEST_F(Parts, OfAStepThatCheckpointersSavedAreRead) {
+  std::vector<Value> states;
+  for (int rank = 0; rank < 3; ++rank) {
+    states.push_back(Value::dict(
+        {{"model", Value::dict({{"w", fakes::part_of(w_, 1, rank, 3)}})},
+         {"optimizer", Value::dict({{0, Value::dict({{"step", Tensor::zeros(DType::f32, {})}})}})},
+         {"text", std::string(4000, 'x')},
+         {"betas", Value::list({0.9, 0.99})}}));
+  }
+  fakes::save_by_ranks(folder_, 3, states);
+  PartReader reader(step());
+  std::vector<std::string> names;
+  for (const auto& leaf : reader.leaves()) {
+    names.push_back(leaf.name + (leaf.is_tensor ? ", a tensor" : ""));
+  }
+  EXPECT_THAT(names,
+              ElementsAre("model.w, a tensor", "optimizer.0.step, a tensor", "text", "betas"));
+  const auto rows = Tensor::zeros(DType::f32, {2, 50});
+  reader.read(std::vector<BoxRead>{{"model.w", {4, 0}, rows}});
+  EXPECT_EQ(fakes::dense(rows),
+            fakes::dense(ranks::view_of(w_, ranks::whole(w_.shape()), {{4, 0}, {2, 50}})));
+  EXPECT_EQ(reader.value("text").as_text(), std::string(4000, 'x'));
+  EXPECT_EQ(reader.value("betas").items()[1].as_floating(), 0.99);
 }
 
 TEST_F(Parts, OfOneWriterAreAStateByItself) {
