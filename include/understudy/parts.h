@@ -76,6 +76,7 @@ struct PartPlace {
 /// Writes parts. Keeps its threads between calls; one call at a time.
 class PartWriter {
  public:
+  /// Throws Error(invalid) for options that make no sense.
   explicit PartWriter(const PartWriterOptions& options = {});
   ~PartWriter();
   PartWriter(PartWriter&&) noexcept;
@@ -99,11 +100,11 @@ struct Box {
 
 /// A leaf of a step.
 struct StoredLeaf {
-  std::string name;        ///< its path, joined by '.'
-  LeafPath path;           ///< in the nested state
-  bool is_tensor = false;  ///< else a value
-  DType dtype = DType::u8;
-  Dims shape{};
+  std::string name;         ///< its path, joined by '.'
+  LeafPath path;            ///< in the nested state
+  bool is_tensor = false;   ///< else a value
+  DType dtype = DType::u8;  ///< of a tensor
+  Dims shape{};             ///< of a tensor
 };
 
 /// What goes where.
