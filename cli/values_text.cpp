@@ -26,10 +26,6 @@ std::string type_or_kind(const Value& value) {
                                                         : to_string(value.kind()));
 }
 
-bool is_scalar(const Value& v) {
-  return !v.is_container() && v.type() != Value::Type::tensor && v.type() != Value::Type::opaque;
-}
-
 /// A key that could be taken for another type, or for layout, gets quotes.
 std::string shown_key(const Value& key) {
   const auto text = key_text(key);
@@ -107,7 +103,7 @@ class Printer {
       tensor(value, key, depth);
     } else if (!value.is_container()) {
       line(depth, key, leaf(value));
-    } else if (value.type() != Value::Type::dict && std::ranges::all_of(value.items(), is_scalar)) {
+    } else if (value.type() != Value::Type::dict && std::ranges::all_of(value.items(), is_simple)) {
       line(depth, key, scalars(value));
     } else if (value.kind() == Value::Kind::typed && has_scalars_only(value)) {
       line(depth, key, fields(value));
@@ -157,7 +153,7 @@ class Printer {
     auto text = bare(value);
     if (value.kind() == Value::Kind::plain) return text;
     text += fmt::format("  ({}", to_string(value.kind()));
-    if (is_scalar(value.extra()) && !value.extra().is_none()) text += ", " + bare(value.extra());
+    if (is_simple(value.extra()) && !value.extra().is_none()) text += ", " + bare(value.extra());
     return text + ")";
   }
 
@@ -212,7 +208,7 @@ class Printer {
 
   static bool has_scalars_only(const Value& value) {
     return std::ranges::all_of(value.pairs(),
-                               [](const auto& pair) { return is_scalar(pair.second); });
+                               [](const auto& pair) { return is_simple(pair.second); });
   }
 
   /// A typed value on one line: "datetime.date  '2026-01-02'".
@@ -235,7 +231,7 @@ class Printer {
 
   std::string extra_note(const Value& value) const {
     const auto& extra = value.extra();
-    if (extra.is_none() || !is_scalar(extra)) return {};
+    if (extra.is_none() || !is_simple(extra)) return {};
     return fmt::format("  ({})", bare(extra));
   }
 

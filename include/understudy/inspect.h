@@ -11,6 +11,12 @@
 
 namespace understudy {
 
+/// Whether it is none, a number, text or bytes, of any kind and length: neither a container nor a
+/// tensor nor an object.
+inline bool is_simple(const Value& value) noexcept {
+  return value.type() <= Value::Type::bytes;
+}
+
 /// One step's folder as a listing shows it. Reads manifests and sizes only.
 struct StepInfo {
   std::int64_t step = 0;       ///< its number

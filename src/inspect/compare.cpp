@@ -7,6 +7,7 @@
 #include <map>
 
 #include "inspect/spread.h"
+#include "understudy/inspect.h"
 #include "value/walk.h"
 
 namespace understudy::inspect {
@@ -39,10 +40,6 @@ bool is_same_leaf(const Value& a, const Value& b) {
              is_same_pickle(a.as_opaque(), b.as_opaque());
     default: return true;
   }
-}
-
-bool is_scalar(const Value& v) {
-  return !v.is_container() && v.type() != Value::Type::tensor && v.type() != Value::Type::opaque;
 }
 
 bool is_set(const Value& v) {
@@ -191,7 +188,7 @@ class Comparison {
 
   void sequences(const Path& path, const Value& a, const Value& b) {
     const bool is_by_token =
-        std::ranges::all_of(a.items(), is_scalar) && std::ranges::all_of(b.items(), is_scalar);
+        std::ranges::all_of(a.items(), is_simple) && std::ranges::all_of(b.items(), is_simple);
     if (is_by_token || (is_set(a) && !has_tensors(a) && !has_tensors(b))) {
       scalars(path, a, b);
       return;

@@ -81,8 +81,7 @@ TEST_P(RefusedThreadsTest, ASaveHappensOrFailsAndTheNextOnesHappen) {
     SCOPED_TRACE(first);
     const fakes::TemporaryFolder folder(fakes::memory_folder());
     Checkpointer ckpt({.directory = folder / "run"});
-    const bool is_saved =
-        works_without(first, GetParam(), [&] { ckpt.save(1, state).wait(); });
+    const bool is_saved = works_without(first, GetParam(), [&] { ckpt.save(1, state).wait(); });
     EXPECT_EQ(ckpt.steps().size(), is_saved ? 1 : 0);
     ckpt.save(2, training_state(4)).wait();
     const auto seen = ckpt.restore();

@@ -83,8 +83,9 @@ TEST(Header, NullAsMetadataIsNone) {
 }
 
 TEST(Header, FieldsThatNobodyKnowsAreReadPast) {
-  for (const std::string value : {"1", "-1", "0.5", "true", "null", R"("x")", "[]", "[1,[2],{}]", R"(1,"extra":2)",
-                                  R"({"dtype":"U8","shape":[3],"a":{"data_offsets":[[]]}})"}) {
+  for (const std::string value :
+       {"1", "-1", "0.5", "true", "null", R"("x")", "[]", "[1,[2],{}]", R"(1,"extra":2)",
+        R"({"dtype":"U8","shape":[3],"a":{"data_offsets":[[]]}})"}) {
     for (const std::string& json :
          {R"("extra":)" + value + "," + kGood, kGood + std::string(R"(,"extra":)") + value}) {
       const auto header = read("{\"x\":{" + json + "}}", 8);

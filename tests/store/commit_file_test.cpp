@@ -11,8 +11,8 @@
 #include "fakes/faulty_calls.h"
 #include "fakes/shard.h"
 #include "fakes/temporary_folder.h"
+#include "store/checks.h"
 #include "store/commit.h"
-#include "store/reader.h"
 #include "store/verify.h"
 
 namespace understudy::store {
@@ -35,10 +35,7 @@ class CommitFile : public testing::Test {
   void expect_file(const fs::path& path, unsigned seed) const {
     const FileCheck check = verify_file(path);
     EXPECT_TRUE(check.damage.empty()) << check.damage[0].what;
-    const ShardReader reader(path);
-    std::vector<std::byte> bytes(reader.block_nbytes(0));
-    reader.read_block(0, bytes);
-    EXPECT_TRUE(std::ranges::equal(bytes, fakes::small_shard(seed).data()));
+    EXPECT_TRUE(has_bytes_of(ShardReader(path), seed)) << "another seed's bytes";
   }
 
   std::vector<std::string> names() const { return os::Directory::open(folder_.path()).list(); }
@@ -58,13 +55,7 @@ TEST_F(CommitFile, WritesAndReplaces) {
 TEST_F(CommitFile, SyncsBeforeAndAfterTheRename) {
   const FaultyCalls counting({});
   commit(folder_ / "f");
-  std::string order;
-  for (const std::string& call : counting.log()) {
-    if (call == "fallocate") order += "1 ";
-    if (call == "fsync") order += "s ";
-    if (call == "renameat") order += "6 ";
-  }
-  EXPECT_EQ(order, "1 s 6 s ");
+  EXPECT_EQ(durable_order(counting), "1 s 6 s ");
 }
 
 TEST_F(CommitFile, TakesRelativePaths) {

@@ -57,15 +57,9 @@ TEST(Commit, FollowsItsNumbers) {
   run.commit(1, 1);
   const FaultyCalls counting({});
   run.commit(2, 2);
-  std::string order;
-  for (const std::string& call : counting.log()) {
-    if (call == "fallocate") order += "1 ";
-    if (call == "fsync") order += "s ";
-    if (call == "renameat2") order += "6 ";
-  }
   // 1. reserve; 3. fsync of the shard, 4. of the manifest, 5. of the folder;
   // 6. rename; 7. fsync of the parent.
-  EXPECT_EQ(order, "1 s s s 6 s ");
+  EXPECT_EQ(durable_order(counting), "1 s s s 6 s ");
 }
 
 TEST(Commit, StepThatExistsIsAnErrorAndStays) {
@@ -73,7 +67,8 @@ TEST(Commit, StepThatExistsIsAnErrorAndStays) {
   run.commit(3, 1);
   expect_error(ErrorCode::invalid, "step 3 is there already: " + (run / "step-3").string(),
                [&] { run.commit(3, 2); });
-  expect_error(ErrorCode::invalid, "step 3", [&] { require_new_step(os::Directory::open(run.path()), 3); });
+  expect_error(ErrorCode::invalid, "step 3",
+               [&] { require_new_step(os::Directory::open(run.path()), 3); });
   require_new_step(os::Directory::open(run.path()), 4);
   run.expect_step(3, 1);
   EXPECT_THAT(run.names(), ElementsAre("step-3"));
@@ -82,7 +77,8 @@ TEST(Commit, StepThatExistsIsAnErrorAndStays) {
 TEST(Commit, NegativeStepsAreInvalid) {
   RunFolder run;
   expect_error(ErrorCode::invalid, "step -1", [&] { run.commit(-1, 1); });
-  expect_error(ErrorCode::invalid, "step -1", [&] { require_new_step(os::Directory::open(run.path()), -1); });
+  expect_error(ErrorCode::invalid, "step -1",
+               [&] { require_new_step(os::Directory::open(run.path()), -1); });
   EXPECT_THAT(run.names(), IsEmpty());
 }
 

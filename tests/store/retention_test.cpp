@@ -52,7 +52,8 @@ TEST(KeepRule, IsWhatASimpleModelSays) {
     }
     Keep keep(1 + below(4), below(2) * (1 + below(9)));
     const bool has_best = below(2) == 1;
-    if (has_best) keep.best = best(below(2) == 1 ? Keep::Order::min : Keep::Order::max, 1 + below(3));
+    if (has_best)
+      keep.best = best(below(2) == 1 ? Keep::Order::min : Keep::Order::max, 1 + below(3));
     std::vector<std::int64_t> wanted;
     for (const RatedStep& step : steps) {
       int newer = 0, better = 0;
@@ -95,11 +96,11 @@ TEST(KeepRule, IsAppliedToTheManifests) {
   RunFolder run;
   const auto lock = lock_folder(run.path());
   Writer writer({.threads = 1});
-  const CommitOptions options{.overwrite = false,
-                              .keep = Keep(1, 4, best(Keep::Order::min, 1))};
+  const CommitOptions options{.overwrite = false, .keep = Keep(1, 4, best(Keep::Order::min, 1))};
   const std::vector<std::string> losses = {
-      R"({"loss":3})", R"({"loss":{"understudy.float":"nan"}})", R"({"loss":1.5})", "null",
-      R"({"loss":2})", R"({"loss":2})"};
+      R"({"loss":3})",   R"({"loss":{"understudy.float":"nan"}})",
+      R"({"loss":1.5})", "null",
+      R"({"loss":2})",   R"({"loss":2})"};
   for (std::size_t i = 0; i < losses.size(); ++i) {
     fakes::Shard shard = fakes::small_shard(1);
     commit_step(*lock, static_cast<std::int64_t>(i) + 1, shard, losses[i], writer, options);

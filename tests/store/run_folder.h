@@ -11,6 +11,7 @@
 
 #include "fakes/shard.h"
 #include "fakes/temporary_folder.h"
+#include "store/checks.h"
 #include "store/commit.h"
 #include "store/reader.h"
 #include "store/verify.h"
@@ -76,10 +77,7 @@ class RunFolder {
 
   /// The step, which must be complete, is that of `seed`.
   bool has_bytes(std::int64_t step, unsigned seed) const {
-    const ShardReader reader = open_step(look_at_step(path_ / step_name(step)));
-    std::vector<std::byte> bytes(reader.block_nbytes(0));
-    reader.read_block(0, bytes);
-    return std::ranges::equal(bytes, fakes::small_shard(seed).data());
+    return has_bytes_of(open_step(look_at_step(path_ / step_name(step))), seed);
   }
 
  private:
