@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -161,6 +162,10 @@ class Checkpointer {
   /// when the directory has no step. Should the file be cut or overwritten during
   /// 3, the Error says that the state was overwritten in part.
   std::optional<std::int64_t> resume(Value& state, const ResumeOptions& options = {});
+  /// In place of `save` and `resume`, by a rank that cannot make its state: the calls of the others
+  /// fail with this. Nothing happens where there are no others.
+  void fail_save(std::int64_t step, const std::exception& why);
+  void fail_resume(const std::exception& why);  ///< see fail_save
   /// What the last successful resume did.
   std::optional<ResumeReport> resumed() const;
 

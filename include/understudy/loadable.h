@@ -39,6 +39,13 @@ class PartLoadable : public Loadable {
   /// none where nobody can tell. Two that share memory, while the checkpoint holds different
   /// values for them, are a misfit.
   virtual Value targets() { return {}; }
+  /// Of which tensors of `state`, which `ask` has answered with, only a part is wanted: a tree
+  /// like it, with a `chunk` in place of each of those, whose elements are not looked at. None:
+  /// all whole.
+  virtual Value wanted(const Value& state) {
+    (void)state;
+    return {};
+  }
   /// Called for all objects before the first `load`, with what that will be given. Does
   /// whatever may fail, and must not change anything.
   virtual void prepare(const Value& state) = 0;

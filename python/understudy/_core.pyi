@@ -164,6 +164,8 @@ class Checkpointer:
         *,
         keep: int | Keep | None = None,
         memory: _Memory = "auto",
+        group: Any = None,
+        timeout: float = 600.0,
         survive: bool = False,
         capture: _Capture = "auto",
         images: int = 2,

@@ -324,6 +324,16 @@ std::optional<std::int64_t> Checkpointer::resume(Value& state, const ResumeOptio
   return state_->resume(state, options);
 }
 
+void Checkpointer::fail_save(std::int64_t step, const std::exception& why) {
+  state_->require_here();
+  state_->fail_save(step, why);
+}
+
+void Checkpointer::fail_resume(const std::exception& why) {
+  state_->require_here();
+  state_->fail_resume(why);
+}
+
 std::optional<ResumeReport> Checkpointer::resumed() const {
   state_->require_here();
   std::lock_guard lock(state_->resumed_mutex);

@@ -41,6 +41,8 @@ class CheckpointerState {
   // With other ranks. The state is at hand: what a rank writes is a part of it.
   Ticket<std::filesystem::path> save_with_team(std::int64_t step, const Value& state,
                                                const SaveOptions& how);
+  void fail_save(std::int64_t step, const std::exception& why);
+  void fail_resume(const std::exception& why);
   bool has_team() const { return team_ != nullptr; }
   bool wait(Timeout timeout);
   void close();

@@ -105,6 +105,15 @@ void CheckpointerState::drop_waiting_of_all(std::int64_t urgent_step) {
   if (!team_->is_first()) queue_.drop_numbers(decode_numbers(text), urgent_step);
 }
 
+// Only the others can be told; whoever fails knows why.
+void CheckpointerState::fail_save(std::int64_t step, const std::exception& why) {
+  if (team_) team_->fail_agree(step, why);
+}
+
+void CheckpointerState::fail_resume(const std::exception& why) {
+  if (team_) team_->fail_to_look("resume", why);
+}
+
 store::Committed CheckpointerState::persist_with_team(SaveJob& job) {
   std::optional<Snapshot> snapshot;
   const RankPart part{[&]() -> std::unique_ptr<store::ShardSource> {

@@ -92,6 +92,13 @@ std::optional<TeamSave> Team::agree(std::int64_t step, const std::string& how,
                   assignment_};
 }
 
+void Team::fail_agree(std::int64_t step, const std::exception& why) {
+  const Topic topic{kCalls, next_number(), "call of save", step};
+  next_number();  // of the outlines
+  ++next_save_;
+  exchanger_.tell_failure(topic, why, Peers::Want::none);
+}
+
 // Whether all have an assignment, the same one, and their outlines are those that it is for. All
 // see the same answers, and so come to the same end.
 bool Team::is_last_assignment(const std::vector<Call>& calls, std::int64_t step) const {
@@ -202,6 +209,15 @@ void Team::look_then_do(const std::string& what, std::int64_t step,
     if (!has_agreed) settle(topic, exchanger_.tell_failure(topic, error));
     throw;
   }
+}
+
+void Team::fail_to_look(const std::string& what, const std::exception& why) {
+  const auto step = choose_step(what, [&]() -> std::optional<std::int64_t> {
+    const auto* error = dynamic_cast<const Error*>(&why);
+    throw Error(error != nullptr ? error->code() : ErrorCode::io, why.what());
+  });
+  if (!step) return;  // there was nothing to look at
+  exchanger_.tell_failure({kCalls, next_number(), what, *step}, why, Peers::Want::none);
 }
 
 }  // namespace understudy

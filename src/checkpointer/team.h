@@ -79,6 +79,9 @@ class Team {
   std::string first_does(const std::string& what, std::int64_t step,
                          const std::function<std::string()>& act);
 
+  /// The same call of a rank that has no state to save: tells the others, and waits for nobody.
+  void fail_agree(std::int64_t step, const std::exception& why);
+
   /// The step that rank 0 chooses; nothing when it finds none. Its failure is that of all.
   std::optional<std::int64_t> choose_step(
       const std::string& what, const std::function<std::optional<std::int64_t>()>& choose);
@@ -88,6 +91,9 @@ class Team {
   /// does the rest then.
   void look_then_do(const std::string& what, std::int64_t step,
                     const std::function<void(const std::function<void()>& all_agree)>& look);
+
+  /// Both for a rank that cannot look: tells the others.
+  void fail_to_look(const std::string& what, const std::exception& why);
 
  private:
   std::uint64_t next_number() { return next_number_++; }

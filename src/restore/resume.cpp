@@ -128,6 +128,10 @@ ResumeOutcome resume_decoded(const Decoded& decoded, Value& state, const ResumeR
   outcome.missing = std::move(found.missing);
   outcome.unexpected = std::move(found.unexpected);
   outcome.mismatched = std::move(found.mismatched);
+  for (auto& part : found.objects) {
+    auto* more = dynamic_cast<PartLoadable*>(part.object.get());
+    if (more != nullptr) part.saved = cut_for(more->wanted(part.saved), part.saved);
+  }
 
   // 3. What needs memory of its own is read first: until all of that is there,
   // nothing has changed.

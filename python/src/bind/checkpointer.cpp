@@ -10,6 +10,7 @@
 #include "bind/bindings.h"
 #include "bind/docs.h"
 #include "bind/options.h"
+#include "bind/peers.h"
 #include "bind/rename.h"
 #include "bind/results.h"
 #include "build/assign.h"
@@ -39,9 +40,19 @@ void require_target(nb::handle state) {
 
 class PyCheckpointer {
  public:
-  PyCheckpointer(CheckpointerOptions options)
-      : allow_pickle_(options.allow_pickle),
-        core_(std::make_shared<Checkpointer>(std::move(options))) {
+  PyCheckpointer(CheckpointerOptions options, std::shared_ptr<PyPeers> peers)
+      : allow_pickle_(options.allow_pickle), peers_(std::move(peers)) {
+    options.peers = peers_;
+    const auto timeout = options.timeout.count();
+    std::exception_ptr failure;
+    try {
+      WithoutGil no_gil;
+      core_ = std::make_shared<Checkpointer>(std::move(options));
+    } catch (const Error&) {
+      failure = std::current_exception();
+    }
+    if (peers_) peers_->agree(failure, timeout);
+    if (failure) std::rethrow_exception(failure);
     all().insert(this);
   }
 
@@ -57,7 +68,7 @@ class PyCheckpointer {
   void finish() noexcept {
     nb::error_scope keep;
     try {
-      close();
+      close(/*last=*/true);
     } catch (...) {
       try {
         log("error", "a save to %s failed: %s", exception_of(std::current_exception()));
@@ -90,11 +101,20 @@ class PyCheckpointer {
     const SaveOptions options{
         .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
     log_last();
-    auto ticket = take_state(
-        last_walk_, walking(), state,
-        [&](const Again& again) { return core_->save_again(checked, again, options); },
-        [&](const Value& value, std::uint64_t number) {
-          return core_->save(checked, value, options, number);
+    bool is_taken = false;
+    auto ticket = telling(
+        peers_.get(),
+        [&] {
+          return take_state(
+              last_walk_, walking(), state,
+              [&](const Again& again) { return core_->save_again(checked, again, options); },
+              [&](const Value& value, std::uint64_t number) {
+                is_taken = true;
+                return core_->save(checked, value, options, number);
+              });
+        },
+        [&](const Error& why) {
+          if (!is_taken) core_->fail_save(checked, why);
         });
     last_ = ticket;
     warn_of_newer(checked, ticket.metrics().newer_step);
@@ -133,7 +153,9 @@ class PyCheckpointer {
     // The library waits for them, too, but Ctrl-C would not end that.
     if (discard_newer) wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
     Walker walker(walking_for_target());
-    const Value before = walker.walk(state);
+    const Value before = telling(
+        peers_.get(), [&] { return walker.walk(state); },
+        [&](const Error& why) { core_->fail_resume(why); });
     std::optional<Assignment> assignment;
     const ResumeOptions options{.step = optional_step_of(step),
                                 .on_damage = on_damage_of(on_damage),
@@ -180,7 +202,7 @@ class PyCheckpointer {
   }
 
   // Waits awake for Ctrl-C; with that the checkpointer stays open. Does nothing in a forked child.
-  void close() {
+  void close(bool last = false) {
     Entry entry;
     if (!home_.is_here()) return;
     std::exception_ptr failure;
@@ -188,6 +210,10 @@ class PyCheckpointer {
       wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
     } catch (const Error&) {
       failure = std::current_exception();
+    } catch (const nb::python_error&) {
+      // With the interpreter the threads end that would wait for other ranks.
+      if (last && peers_) peers_->end();
+      throw;
     }
     try {
       WithoutGil no_gil;
@@ -195,6 +221,7 @@ class PyCheckpointer {
     } catch (const Error&) {  // what retention left is in the log in any case
       if (!failure) failure = std::current_exception();
     }
+    if (peers_ && !std::exchange(has_left_, true)) peers_->leave(/*waits=*/!last && !failure);
     is_finished_ = true;
     last_walk_.reset();
     log_last();
@@ -246,7 +273,11 @@ class PyCheckpointer {
 
   // Before a state is walked, which runs code of the user's.
   void require_home() const { home_.require("a checkpointer"); }
-  WalkOptions walking() const { return {.purpose = Purpose::disk, .allow_pickle = allow_pickle_}; }
+  WalkOptions walking() const {
+    return {.purpose = Purpose::disk,
+            .allow_pickle = allow_pickle_,
+            .takes_chunks = peers_ != nullptr};
+  }
   // Those that exist. Touched under the GIL only.
   static std::set<PyCheckpointer*>& all() {
     static auto* made = new std::set<PyCheckpointer*>;
@@ -302,6 +333,8 @@ class PyCheckpointer {
   std::optional<std::int64_t> warned_of_;
   const HomeProcess home_;
   bool is_finished_ = false;
+  bool has_left_ = false;
+  const std::shared_ptr<PyPeers> peers_;  // null where this process is alone
   std::shared_ptr<Checkpointer> core_;
 };
 
@@ -313,26 +346,30 @@ void bind_checkpointer(nb::module_& m) {
       .def(
           "__init__",
           [](PyCheckpointer* self, nb::handle directory, nb::handle keep, const std::string& memory,
-             bool survive, const std::string& capture, int images, const std::string& when_busy,
-             bool huge_pages, std::optional<int> threads, bool allow_pickle,
-             const std::string& writer, nb::handle max_write_rate) {
+             nb::handle group, double timeout, bool survive, const std::string& capture,
+             int images, const std::string& when_busy, bool huge_pages,
+             std::optional<int> threads, bool allow_pickle, const std::string& writer,
+             nb::handle max_write_rate) {
             Entry entry;
-            new (self) PyCheckpointer({.directory = path_of(directory),
-                                       .keep = keep_of(keep),
-                                       .memory = memory_of(memory),
-                                       .survive = survive,
-                                       .capture = capture_of(capture),
-                                       .images = images,
-                                       .when_busy = when_busy_of(when_busy),
-                                       .huge_pages = huge_pages,
-                                       .threads = threads.value_or(0),
-                                       .allow_pickle = allow_pickle,
-                                       .writer = writer_of(writer),
-                                       .max_write_rate = rate_of(max_write_rate)});
+            CheckpointerOptions options{.directory = path_of(directory),
+                                        .keep = keep_of(keep),
+                                        .memory = memory_of(memory),
+                                        .survive = survive,
+                                        .capture = capture_of(capture),
+                                        .images = images,
+                                        .when_busy = when_busy_of(when_busy),
+                                        .huge_pages = huge_pages,
+                                        .threads = threads.value_or(0),
+                                        .allow_pickle = allow_pickle,
+                                        .writer = writer_of(writer),
+                                        .max_write_rate = rate_of(max_write_rate),
+                                        .timeout = std::chrono::duration<double>(timeout)};
+            auto peers = PyPeers::join(group, timeout);
+            new (self) PyCheckpointer(std::move(options), std::move(peers));
           },
           nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(),
-          nb::arg("memory") = "auto", nb::arg("survive") = false, nb::arg("capture") = "auto",
-          nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
+          nb::arg("memory") = "auto", nb::arg("group") = nb::none(), nb::arg("timeout") = 600.0,
+          nb::arg("survive") = false, nb::arg("capture") = "auto", nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
           nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
           nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none())
       .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),
@@ -350,7 +387,7 @@ void bind_checkpointer(nb::module_& m) {
       .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")
       .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
       .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(), docs::kWaitAll)
-      .def("close", &PyCheckpointer::close, docs::kCloseCheckpointer)
+      .def("close", [](PyCheckpointer& self) { self.close(); }, docs::kCloseCheckpointer)
       .def("__repr__", &PyCheckpointer::repr)
       .def_prop_ro("directory", &PyCheckpointer::directory, "The folder of the run.")
       .def("__enter__", [](nb::object self) { return self; })

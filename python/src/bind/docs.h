@@ -18,6 +18,12 @@ keep: which complete steps are kept: an int, so many of the newest; a Keep, by r
 memory: what the images are made of: 'pageable'; 'pinned', page-locked, which needs a CUDA driver
     and starts it; 'auto', pinned in a process that uses CUDA and else pageable. 'shared' is not
     supported in this version.
+group: the processes that save together. None: the default group of torch.distributed, where it is
+    initialised with more than one process; else, and with False, this process alone. A
+    ProcessGroup: its members. All of them make the same calls in the same order, the making and
+    close() included; what one of them cannot do is raised by all.
+timeout: seconds that a process waits for another one, before the call or the ticket fails with
+    Error (timeout). The making waits for a minute at most.
 survive: not supported in this version; must be False.
 capture: 'blocking' copies the state before save() returns; 'overlapped' protects its pages and
     copies them while training goes on, and is an error where that is impossible; 'auto' overlaps
@@ -35,7 +41,8 @@ writer: how steps are written: 'auto' (the best that the folder takes), 'io_urin
     wrote, and why no better one.
 max_write_rate: bytes a second that are written at most, 1 MiB or more. None: no limit.
 raises Error: invalid for an argument that makes no sense, unsupported for what this machine or
-    version cannot do, io when the folder cannot be made.)";
+    version cannot do, io when the folder cannot be made, timeout when another process of the group
+    makes none.)";
 
 inline constexpr auto kKeep = R"(Which complete steps are kept after a save.
 

@@ -71,9 +71,20 @@ class Deciders {
   static bool has_hooks(nb::handle part) {
     for (const char* hooks : {"_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"}) {
       const nb::object found = nb::getattr(part, hooks, nb::none());
-      if (!found.is_none() && nb::len(found) > 0) return true;
+      if (found.is_none()) continue;
+      for (const nb::handle hook : nb::list(found.attr("values")())) {
+        if (!is_of_torch(hook)) return true;
+      }
     }
     return false;
+  }
+
+  // Those of fully_shard change no names and no values.
+  static bool is_of_torch(nb::handle hook) {
+    const nb::object function = nb::getattr(hook, "hook", hook);
+    const nb::object module = nb::getattr(function, "__module__", nb::none());
+    return PyUnicode_Check(module.ptr()) != 0 &&
+           text_of(module).starts_with("torch.distributed.fsdp._fully_shard");
   }
 
   std::set<std::string> prefixes_;
@@ -86,7 +97,9 @@ std::optional<OwnTensor> tensor_of(const Torch& torch, nb::handle object) {
   }
   if (nb::cast<bool>(object.attr("is_nested"))) return {};  // one size is no number
   OwnTensor own;
-  own.is_dense = object.type().attr("__torch_dispatch__").is(torch.plain_dispatch) &&
+  const bool is_dtensor = dtensor_type().is_valid() && nb::isinstance(object, dtensor_type());
+  const bool is_plain = object.type().attr("__torch_dispatch__").is(torch.plain_dispatch);
+  own.is_dense = (is_plain || is_dtensor) &&
                  object.attr("layout").is(torch.strided) &&
                  !nb::cast<bool>(object.attr("is_quantized"));
   own.dtype = text_of(nb::str(nb::object(object.attr("dtype"))));
@@ -212,7 +225,8 @@ Value tensors_of_module(nb::handle module) {
   for (const auto [key, child] : own) {
     try {
       auto value = Walker(walking_for_target()).walk(child);
-      if (value.type() == Type::tensor) tensors.emplace_back(text_of(nb::str(key)), value);
+      const bool is_whole = value.type() == Type::tensor && value.kind() != Value::Kind::chunk;
+      if (is_whole) tensors.emplace_back(text_of(nb::str(key)), value);
     } catch (const Error&) {
       // Elsewhere than in host memory, or not made yet: nothing that could be compared.
     }

@@ -105,4 +105,36 @@ std::string check_optimizer(const Torch& torch, nb::handle optimizer, const Valu
   return {};
 }
 
+nb::object shapes_of_optimizer(const Value& state) {
+  nb::list groups;
+  nb::dict shapes;
+  const auto* saved = state.type() == Type::dict ? state.find("param_groups") : nullptr;
+  if (saved == nullptr || saved->type() != Type::list) return nb::none();
+  for (const auto& group : saved->items()) {
+    const auto* params = group.type() == Type::dict ? group.find("params") : nullptr;
+    if (params == nullptr || params->type() != Type::list) return nb::none();
+    nb::list numbers;
+    for (const auto& number : params->items()) {
+      if (number.type() != Type::integer) return nb::none();
+      numbers.append(nb::int_(number.as_integer()));
+    }
+    groups.append(numbers);
+  }
+  for (const auto& [number, child] : states_by_number(state.at("state"))) {
+    if (child->type() != Type::dict) continue;
+    nb::dict own;
+    for (const auto& [key, leaf] : child->pairs()) {
+      if (key.type() != Type::text || leaf.type() != Type::tensor) continue;
+      nb::list shape;
+      for (const auto n : leaf.as_tensor().shape()) shape.append(nb::int_(n));
+      own[str_of(key.as_text())] = nb::tuple(shape);
+    }
+    shapes[nb::int_(number)] = own;
+  }
+  nb::dict all;
+  all["groups"] = groups;
+  all["shapes"] = shapes;
+  return all;
+}
+
 }  // namespace understudy::python

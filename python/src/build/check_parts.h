@@ -20,6 +20,9 @@ LoadAnswer ask_module(const Torch& torch, nb::handle module, const Value& state,
 std::string check_optimizer(const Torch& torch, nb::handle optimizer, const Value& state,
                             bool convert);
 
+/// What of an optimizer's saved state understudy._dtensors.own asks for: its numbers and shapes.
+nb::object shapes_of_optimizer(const Value& state);
+
 inline constexpr const char* kTakesItsPartWhole = "it takes its part whole, and not by names";
 
 /// The tensors of the module's state in host memory, under their names.

@@ -46,10 +46,30 @@ class PythonLoadable : public PartLoadable {
     return tensors_of_module(object());
   }
 
+  Value wanted(const Value& state) override {
+    WithGil gil;
+    dtensors_ = {};
+    if (!dtensor_type().is_valid()) return {};
+    const auto* torch = torch_if_loaded();
+    is_module_ = is_a(*torch, "nn", "Module");
+    const auto saved =
+        is_a(*torch, "optim", "Optimizer") ? shapes_of_optimizer(state) : nb::none();
+    nb::object own = dtensors("own")(object(), saved);
+    if (own.is_none()) return {};
+    auto value = Walker(walking_for_target()).walk(own);
+    dtensors_ = hold(std::move(own));
+    return value;
+  }
+
   void prepare(const Value& state) override {
     WithGil gil;
     try {
-      built_ = hold(Builder(building(state)).build(state));
+      auto built = Builder(building(state)).build(state);
+      if (dtensors_) {
+        const nb::handle own = static_cast<PyObject*>(dtensors_.get());
+        built = dtensors("fill")(built, own, nb::arg("keeps") = !is_module_);
+      }
+      built_ = hold(std::move(built));
     } catch (const Error& error) {
       fail(error.code(), "the part of the {} {}: {}", name_of_type(object().type()), where(),
            error.what());
@@ -86,6 +106,10 @@ class PythonLoadable : public PartLoadable {
     return options;
   }
 
+  static nb::object dtensors(const char* function) {
+    return nb::module_::import_("understudy._dtensors").attr(function);
+  }
+
   nb::handle object() const { return static_cast<PyObject*>(object_.get()); }
 
   bool is_a(const Torch& torch, const char* module, const char* type) const {
@@ -97,7 +121,9 @@ class PythonLoadable : public PartLoadable {
 
   std::shared_ptr<void> object_;
   std::shared_ptr<void> built_;
+  std::shared_ptr<void> dtensors_;  // that the object has, in containers like those of its state
   bool is_in_part_ = false;
+  bool is_module_ = false;
   std::string place_;
   std::shared_ptr<const TargetMemory> beside_;
 };
@@ -105,7 +131,10 @@ class PythonLoadable : public PartLoadable {
 }  // namespace
 
 WalkOptions walking_for_target() {
-  return {.purpose = Purpose::target, .loadable = loadable_leaf, .in_place = in_place_leaf};
+  return {.purpose = Purpose::target,
+          .takes_chunks = true,
+          .loadable = loadable_leaf,
+          .in_place = in_place_leaf};
 }
 
 Opaque loadable_leaf(nb::handle object, std::string place,

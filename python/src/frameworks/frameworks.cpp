@@ -129,6 +129,17 @@ const Numpy* numpy_or_import() {
   return try_import("numpy") ? numpy_if_loaded() : nullptr;
 }
 
+nb::handle dtensor_type() {
+  static nb::handle found;
+  if (found.is_valid()) return found;
+  const nb::dict modules = nb::module_::import_("sys").attr("modules");
+  const char* const name = "torch.distributed.tensor";
+  if (!modules.contains(name)) return {};
+  nb::object type = nb::getattr(modules[name], "DTensor", nb::none());
+  if (PyType_Check(type.ptr()) == 0) return {};  // it is being imported
+  return found = type.release();
+}
+
 std::optional<DType> dtype_of(dlpack::DataType type) {
   if (type.code == dlpack::kFloat4E2m1fn) {
     if (type.bits == 4 && type.lanes == 2) return DType::f4_e2m1_x2;

@@ -49,6 +49,9 @@ const Numpy* numpy_if_loaded();
 const Torch* torch_or_import();
 const Numpy* numpy_or_import();
 
+/// torch.distributed.tensor.DTensor, once somebody has imported it; else null.
+nb::handle dtensor_type();
+
 /// The type of elements in DLPack's terms, or nothing where it has none of
 /// ours. Torch's narrow integers look like int8 and uint8.
 std::optional<DType> dtype_of(dlpack::DataType type);

@@ -60,6 +60,7 @@ void LastWalk::give_up() {
   arrays_ = {};
   types_ = {};
   typed_ = {};
+  specs_ = {};
 }
 
 std::size_t LastWalk::begin(PyObject* o, bool is_fixed) {
@@ -90,7 +91,7 @@ void LastWalk::add_key(PyObject* key) {
 void LastWalk::end(std::size_t at, PyObject* o, const Value& value) {
   if (!can_repeat_) return;
   auto& step = steps_[at];
-  if (step.kind == Kind::object) return;
+  if (step.kind == Kind::object || step.kind == Kind::dtensor) return;
   if (step.kind == Kind::typed) {
     typed_[step.index].fields = value.pairs().size();
     return;
@@ -203,6 +204,7 @@ bool LastWalk::is_same(PyObject* o, const Path& path) {
     case Kind::array: return is_same_array(step, o);
     case Kind::object: return is_same_object(step, o, path);
     case Kind::typed: return is_same_typed(step, o, path);
+    case Kind::dtensor: return is_same_dtensor(step, o, path);
     case Kind::scalar:
     case Kind::unknown: break;
   }

@@ -44,6 +44,8 @@ class LastWalk {
   void set_has_state();
   /// The step that was begun last is a typed value; its fields follow, each with its key.
   void set_typed(const nb::object& extra);
+  /// The step that was begun last is a DTensor; the tensor that it has here follows.
+  void set_dtensor(nb::object spec);
   void add_key(PyObject* key);
 
   /// The pass. Something: the steps are those of this state now, and it must reach
@@ -63,7 +65,8 @@ class LastWalk {
     tensor,
     array,  ///< of NumPy
     object,
-    typed,  ///< its fields are taken anew each time
+    typed,    ///< its fields are taken anew each time
+    dtensor,  ///< its part of this process is the next step
   };
   // One cache line.
   struct alignas(64) Step {
@@ -74,8 +77,8 @@ class LastWalk {
     union {
       Py_ssize_t size = 0;    // of a container
       std::ptrdiff_t offset;  // of a tensor in its storage, in bytes
-      std::size_t index;      // of a scalar, an array, an object, a typed value: into scalars_,
-                              // arrays_, types_, typed_
+      std::size_t index;      // of a scalar, an array, an object, a typed value, a DTensor: into
+                              // scalars_, arrays_, types_, typed_, specs_
     };
     std::uint64_t form = 0;  // of a tensor, as Peek has it, over a storage of that size
     const void* storage = nullptr;
@@ -109,6 +112,7 @@ class LastWalk {
   bool are_still_there() const;
   bool is_same_object(const Step& step, PyObject* o, const Path& path);
   bool is_same_typed(const Step& step, PyObject* o, const Path& path);
+  bool is_same_dtensor(const Step& step, PyObject* o, const Path& path);
   bool could_be_blob(const Value& list) const;
   void fetch_later() const;
 
@@ -127,6 +131,7 @@ class LastWalk {
     std::size_t fields = 0;
   };
   std::vector<Typed> typed_;
+  std::vector<nb::object> specs_;  // of DTensors: how each is cut
   std::size_t tensors_ = 0;
 
   Pass* pass_ = nullptr;

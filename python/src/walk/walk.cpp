@@ -17,7 +17,10 @@ Value named(Value value, Value::Kind kind) {
 }  // namespace
 
 Walker::Walker(WalkOptions options)
-    : options_(options), sources_(std::make_shared<Refs>()), copies_(std::make_shared<Refs>()) {
+    : options_(options),
+      dtensor_(dtensor_type()),
+      sources_(std::make_shared<Refs>()),
+      copies_(std::make_shared<Refs>()) {
   refresh_types();
   torch_ = torch_if_loaded();
   numpy_ = numpy_if_loaded();

@@ -29,6 +29,8 @@ enum class Purpose {
 struct WalkOptions {
   Purpose purpose = Purpose::disk;
   bool allow_pickle = false;
+  /// A tensor of which this process has a part may be a chunk.
+  bool takes_chunks = false;
   /// Makes the leaf of an object with `load_state_dict`, which stands at that place, beside tensors
   /// in that memory. A walk for a target has it (build/loadable.h).
   Opaque (*loadable)(nb::handle object, std::string place,
@@ -46,6 +48,9 @@ struct WriteBack {
   nb::object target;
   nb::object temporary;
 };
+
+/// A sequence of integers, a torch.Size for example.
+Dims dims_of(nb::handle sequence);
 
 /// Calls state_dict(). A note tells of the object when that raises.
 nb::object ask_for_state(PyObject* o, const Path& path);
@@ -112,11 +117,12 @@ class Walker {
   Value typed_fields(PyObject* o, const TypedParts& parts, const Path& path);
   Value typed_or_opaque(PyObject* o, const Path& path);
 
-  // Tensors (walk_torch.cpp, walk_arrays.cpp).
+  // Tensors (walk_torch.cpp, walk_dtensor.cpp, walk_arrays.cpp).
   Value torch_tensor(PyObject* o, const Path& path);
   Value torch_parameter(PyObject* o, const Path& path);
   Value torch_subclass(PyObject* o, const Path& path);
   Value torch_by_attributes(PyObject* o, const Path& path);
+  Value dtensor(PyObject* o, const Path& path);
   Value torch_view(PyObject* o, DType dtype, void* data, Dims shape, Dims strides,
                    const Path& path);
   Value torch_resolved(PyObject* o, const Path& path);
@@ -130,6 +136,7 @@ class Walker {
   WalkOptions options_;
   const Torch* torch_;
   const Numpy* numpy_;
+  const nb::handle dtensor_;  // the type; null where nobody has imported it
   std::shared_ptr<Refs> sources_;  // what tensors of the state lie over
   std::shared_ptr<Refs> copies_;   // deep copies, which outlive the walk
   nb::object deepcopy_;

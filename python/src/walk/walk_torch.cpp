@@ -21,12 +21,6 @@ bool has_elements(const Dims& shape) {
   return true;
 }
 
-Dims dims_of(nb::handle sequence) {
-  Dims dims;
-  for (const nb::handle n : sequence) dims.push_back(nb::cast<std::int64_t>(n));
-  return dims;
-}
-
 std::string text_of_attribute(nb::handle object, const char* name) {
   const nb::object value = object.attr(name);
   return text_of(nb::str(nb::handle(value)));
@@ -35,12 +29,6 @@ std::string text_of_attribute(nb::handle object, const char* name) {
 // Says what it is that has no bytes of its own to take.
 [[noreturn]] Value refuse(const Torch& torch, nb::handle tensor, const Path& path) {
   const auto type = name_of_type(tensor.type());
-  if (type.ends_with(".DTensor")) {
-    fail(ErrorCode::unsupported,
-         "the tensor {} is a DTensor, whose parts lie in several processes; use "
-         "torch.distributed.checkpoint for it",
-         path.place());
-  }
   std::string what;
   if (!tensor.type().attr("__torch_dispatch__").is(torch.plain_dispatch)) {
     what = "a " + type + ", a subclass that keeps its data elsewhere";
@@ -96,6 +84,12 @@ bool find_tensor(const Value& value, std::size_t& left, std::string& path) {
 }
 
 }  // namespace
+
+Dims dims_of(nb::handle sequence) {
+  Dims dims;
+  for (const nb::handle n : sequence) dims.push_back(nb::cast<std::int64_t>(n));
+  return dims;
+}
 
 // A state_dict() that was asked later may have resized what an earlier one gave.
 void Walker::require_all_there(const Value& state) const {
@@ -207,6 +201,7 @@ Value Walker::torch_parameter(PyObject* o, const Path& path) {
 // One with a dispatch of its own keeps its data where nobody else knows, unless it tells.
 Value Walker::torch_subclass(PyObject* o, const Path& path) {
   const nb::handle tensor(o);
+  if (dtensor_.is_valid() && nb::isinstance(tensor, dtensor_)) return dtensor(o, path);
   if (nb::isinstance(tensor, torch_->uninitialized)) {
     fail(ErrorCode::unsupported, "the tensor {} is an uninitialised parameter of a lazy module",
          path.place());

@@ -1,0 +1,330 @@
+"""Under torchrun: checks.py FOLDER NAME... runs the checks of these names on all ranks, and prints
+`passed NAME` on rank 0 for each. The first that fails ends all."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+
+import understudy
+from training import all_of, build, train, whole
+
+WAIT_S = 60.0  # what a rank waits for another: longer than any is late here
+
+
+def checkpointer(folder: Path, **options: Any) -> understudy.Checkpointer:
+    return understudy.Checkpointer(folder, timeout=options.pop("timeout", WAIT_S), **options)
+
+
+def error_of(call: Any) -> understudy.Error:
+    try:
+        call()
+    except understudy.Error as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def save_and_go_on(folder: Path, how: str) -> None:
+    """Saves after three steps, resumes in the same placement, and is where it would have been."""
+    net, optimizer = build(how)
+    app = {"model": net, "optimizer": optimizer, "epoch": 3}
+    with checkpointer(folder) as ckpt:
+        assert ckpt.resume(app) is None
+        for step in range(3):
+            train(net, optimizer, step)
+        ckpt.save(3, app)
+        loss = train(net, optimizer, 3)
+        ckpt.wait()
+        expected = all_of(net, optimizer)
+        if dist.get_rank() == 0:
+            torch.save({"loss": loss, "tensors": expected}, folder.with_suffix(".pt"))
+
+        net, optimizer = build(how, seed=1)
+        app = {"model": net, "optimizer": optimizer, "epoch": 0}
+        assert ckpt.resume(app) == 3 and app["epoch"] == 3
+        assert train(net, optimizer, 3) == loss
+        found = all_of(net, optimizer)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], t) for name, t in expected.items())
+        if how != "plain" and how != "ddp":
+            assert isinstance(optimizer.state[net.first.weight]["exp_avg"], DTensor)
+
+
+def resume_of(folder: Path, how: str) -> None:
+    """Resumes what another number of ranks, or another placement, has saved."""
+    net, optimizer = build(how, seed=1)
+    app = {"model": net, "optimizer": optimizer, "epoch": 0}
+    with checkpointer(folder) as ckpt:
+        assert ckpt.resume(app) == 3 and app["epoch"] == 3
+    expected = torch.load(folder.with_suffix(".pt"))
+    assert abs(train(net, optimizer, 3) - expected["loss"]) < 1e-6
+    found = all_of(net, optimizer)
+    assert found.keys() == expected["tensors"].keys()
+    for name, tensor in expected["tensors"].items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def alone(folder: Path) -> None:
+    save_and_go_on(folder / "one", "plain")
+
+
+def alone_reads_many(folder: Path) -> None:
+    resume_of(folder / "fsdp-2", "plain")
+    step = understudy.load_file(folder / "fsdp-2" / "step-3")
+    assert step["model"]["last.weight"].shape == (3, 8)
+    resume_of(folder / "fsdp-2", "fsdp")  # DTensors of one process alone
+
+
+def ddp(folder: Path) -> None:
+    save_and_go_on(folder / "ddp", "ddp")
+    resume_of(folder / "one", "ddp")
+    # Each rank writes a part, and each byte is written once.
+    sizes = [f.stat().st_size for f in (folder / "ddp" / "step-3").glob("shard-*")]
+    assert len(sizes) == dist.get_world_size() and max(sizes) < 2 * min(sizes)
+
+
+def fsdp(folder: Path) -> None:
+    save_and_go_on(folder / f"fsdp-{dist.get_world_size()}", "fsdp")
+    resume_of(folder / "one", "fsdp")
+
+
+def fsdp_of_two(folder: Path) -> None:
+    resume_of(folder / "fsdp-2", "fsdp")
+
+
+def hsdp(folder: Path) -> None:
+    save_and_go_on(folder / "hsdp", "hsdp")
+    resume_of(folder / "fsdp-2", "hsdp")
+
+
+def tensor_parallel(folder: Path) -> None:
+    save_and_go_on(folder / "tp", "tp")
+    resume_of(folder / "hsdp", "tp")
+
+
+def two_dimensions(folder: Path) -> None:
+    save_and_go_on(folder / "2d", "fsdp+tp")
+    resume_of(folder / "tp", "fsdp+tp")
+    resume_of(folder / "2d", "fsdp")
+    resume_of(folder / "2d", "plain")
+
+
+def leaves(folder: Path) -> None:
+    """DTensors that are leaves of the state: in place, into others, and into plain tensors."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    full = torch.arange(35.0).reshape(7, 5)
+    rows = distribute_tensor(full, mesh, [Shard(0)])
+    with checkpointer(folder / "leaves") as ckpt:
+        ckpt.save(1, {"w": rows, "copy": distribute_tensor(full, mesh, [Replicate()])}).wait()
+        for placement in (Shard(0), Shard(1), Replicate()):
+            target = distribute_tensor(torch.zeros(7, 5), mesh, [placement])
+            local = target.to_local()
+            version = target._version
+            state = {"w": target, "copy": torch.zeros(7, 5)}
+            assert ckpt.resume(state) == 1
+            assert state["w"] is target and torch.equal(whole(target), full)
+            assert target.to_local().data_ptr() == local.data_ptr()
+            assert target._version > version and torch.equal(state["copy"], full)
+        assert torch.equal(ckpt.restore().state["w"], full)
+        other = {"w": distribute_tensor(torch.zeros(7, 6), mesh, [Shard(0)]), "copy": full}
+        assert "w" in str(error_of(lambda: ckpt.resume(other)))
+
+
+def refused(folder: Path) -> None:
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    parts = DTensor.from_local(torch.ones(4), mesh, [Partial()])
+    rows = distribute_tensor(torch.ones(4), mesh, [Shard(0)])
+    with checkpointer(folder / "refused") as ckpt:
+        error = error_of(lambda: ckpt.save(1, {"a": {"sum": parts}}))
+        assert error.code == "unsupported" and "'a.sum'" in str(error) and "Partial" in str(error)
+        assert ckpt.steps() == []
+    error = error_of(lambda: understudy.save_file({"w": rows}, folder / "refused" / "x"))
+    assert "'w'" in str(error) and "part" in str(error)
+    error = error_of(lambda: understudy.Stager().stage({"w": rows}))
+    assert "'w'" in str(error) and "DTensor" in str(error)
+
+
+def tied(folder: Path) -> None:
+    def make(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+        net[1].weight = net[0].weight
+        return net
+
+    net = make(0)
+    with checkpointer(folder / "tied") as ckpt:
+        ckpt.save(1, {"model": net}).wait()
+        other = make(1)
+        assert ckpt.resume({"model": other}) == 1
+        assert other[1].weight is other[0].weight and torch.equal(other[0].weight, net[0].weight)
+        state = ckpt.restore().state["model"]
+        assert state["0.weight"].data_ptr() == state["1.weight"].data_ptr()
+
+
+def fresh_optimizer(folder: Path) -> None:
+    """One that has made no steps has no states, when it is saved."""
+    net, optimizer = build("fsdp")
+    with checkpointer(folder / "fresh") as ckpt:
+        ckpt.save(1, {"model": net, "optimizer": optimizer}).wait()
+        loss = train(net, optimizer, 0)
+        net, optimizer = build("fsdp", seed=1)
+        assert ckpt.resume({"model": net, "optimizer": optimizer}) == 1
+        assert not optimizer.state and train(net, optimizer, 0) == loss
+
+
+def stages(folder: Path) -> None:
+    """Other keys on other ranks, as the stages of a pipeline have them."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    state = {"model": {f"stage{rank}.w": torch.full((4,), float(rank))}, "shared": torch.ones(2)}
+    with checkpointer(folder / "stages") as ckpt:
+        ckpt.save(1, state).wait()
+        for i in range(world):
+            assert ckpt.restore().state["model"][f"stage{i}.w"].tolist() == [i] * 4
+        own = {"model": {f"stage{rank}.w": torch.zeros(4)}}
+        assert ckpt.resume(own, strict=False) == 1
+        assert own["model"][f"stage{rank}.w"].tolist() == [rank] * 4
+
+
+class Object:
+    def __init__(self, fails: bool) -> None:
+        self.fails = fails
+
+    def state_dict(self) -> dict[str, int]:
+        if self.fails:
+            raise ArithmeticError("no state today")
+        return {"n": 1}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.n = state["n"]
+
+
+def one_that_raises(folder: Path) -> None:
+    rank, last = dist.get_rank(), dist.get_world_size() - 1
+    part = Object(fails=rank == last)
+    with checkpointer(folder / "raises") as ckpt:
+        try:
+            ckpt.save(1, {"part": part})
+            raise AssertionError("it was saved")
+        except ArithmeticError:
+            assert rank == last
+        except understudy.Error as error:
+            assert rank != last
+            assert f"rank {last}" in str(error) and "no state today" in str(error)
+        part.fails = False
+        ckpt.save(1, {"part": part, "x": 0}).wait()
+        # What cannot be walked on one rank is resumed on none.
+        state: Any = {"part": part, "x": 0}
+        if rank == last:
+            state["x"] = state
+        error = error_of(lambda: ckpt.resume(state))
+        assert "contains itself" in str(error)
+        assert not hasattr(part, "n")
+        assert ckpt.resume({"part": part, "x": 0}) == 1 and part.n == 1
+
+
+def another_step(folder: Path) -> None:
+    with checkpointer(folder / "another") as ckpt:
+        error = error_of(lambda: ckpt.save(dist.get_rank(), {"n": 1}))
+        assert error.code == "invalid" and "same calls" in str(error)
+        ckpt.save(7, {"n": 1}).wait()
+
+
+def folders_of_their_own(folder: Path) -> None:
+    """As on local disks: what rank 0 makes the others do not see."""
+    own = folder / f"own-{dist.get_rank()}"
+
+    def save() -> None:
+        with checkpointer(own) as ckpt:
+            ckpt.save(1, {"n": 1}).wait()
+
+    error = error_of(save)
+    assert "rank" in str(error) and "own-" in str(error), error
+    assert not list(own.glob("step-*"))
+
+
+def one_that_never_comes(folder: Path) -> None:
+    rank, last = dist.get_rank(), dist.get_world_size() - 1
+    if rank != last:
+        error = error_of(lambda: checkpointer(folder / "never", timeout=1.0))
+        assert error.code == "timeout", error
+        assert f"rank {last} " in str(error) and "group=False" in str(error)
+    else:
+        with understudy.Checkpointer(folder / "by-itself", group=False) as ckpt:
+            ckpt.save(1, {"n": 1}).wait()
+    dist.barrier()
+    if rank == last:  # it comes late, and is late for the next one too
+        error_of(lambda: checkpointer(folder / "never", timeout=0.2))
+    dist.barrier()
+    # Both have made as many, so they meet again; and one that misses a call is told by all.
+    with checkpointer(folder / "never", timeout=1.0) as ckpt:
+        if rank != last:
+            error = error_of(lambda: ckpt.save(1, {"n": 1}))
+            assert error.code == "timeout" and f"rank {last} " in str(error)
+        dist.barrier()
+
+
+def groups(folder: Path) -> None:
+    """A group of the caller's, and one that this process does not belong to."""
+    rank = dist.get_rank()
+    some = dist.new_group([0, 1])
+    if rank < 2:
+        with checkpointer(folder / "group", group=some) as ckpt:
+            ckpt.save(1, {"n": rank}).wait()
+            assert len(list((folder / "group" / "step-1").glob("shard-*"))) == 2
+    else:
+        error = error_of(lambda: checkpointer(folder / "group", group=some))
+        assert "no member" in str(error)
+    assert error_of(lambda: checkpointer(folder / "group", group="all")).code == "invalid"
+    assert error_of(lambda: checkpointer(folder / "group", timeout=0)).code == "invalid"
+
+
+def again(folder: Path) -> None:
+    """Saves of one outline leave nothing in the store, and are what was captured."""
+    net, optimizer = build("fsdp")
+    store = dist.distributed_c10d._get_default_store()
+    with checkpointer(folder / "again", keep=2) as ckpt:
+        counts = []
+        for step in range(12):
+            train(net, optimizer, step)
+            expected = all_of(net, optimizer)
+            app = {"model": net, "optimizer": optimizer, "loss": step / 7}
+            ticket = ckpt.save(step, app)
+            if step % 4 == 3:
+                train(net, optimizer, step)  # what comes after the call is not in it
+                ticket.wait()
+                found = ckpt.restore(step).state
+                assert found["loss"] == step / 7
+                names = dict(net.named_parameters())
+                assert all(torch.equal(found["model"][n], expected[n]) for n in names)
+                exp_avg = found["optimizer"]["state"][0]["exp_avg"]
+                assert torch.equal(exp_avg, expected["0.exp_avg"])
+                dist.barrier()
+                counts.append(store.num_keys())
+        assert max(counts) - counts[0] <= 2 * dist.get_world_size(), counts
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    name = ""
+    try:
+        for name in names:
+            globals()[name](folder)
+            dist.barrier()
+            if dist.get_rank() == 0:
+                print(f"passed {name}", flush=True)
+    except BaseException:
+        print(f"rank {dist.get_rank()} failed in {name}:\n{traceback.format_exc()}", flush=True)
+        os._exit(1)  # the others may wait for this one
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
