@@ -33,19 +33,20 @@ struct LoadAnswer {
 /// nothing, and whatever fails in it fails in `load`, when the state has begun to change.
 class PartLoadable : public Loadable {
  public:
+  /// Called first: of which tensors of `state` only a part is wanted, as a tree like it with a
+  /// `chunk` in place of each of those, whose elements are not looked at. What follows is given
+  /// chunks there. The tensors of `state` have types and shapes, and no memory behind them. None:
+  /// all are wanted whole.
+  virtual Value wanted(const Value& state) {
+    (void)state;
+    return {};
+  }
   /// Instead of `check`, and by the same rules.
   virtual LoadAnswer ask(const Value& state, const LoadPolicy& policy) = 0;
   /// The tensors that `load` would write to, as a dict with the names of the saved part;
   /// none where nobody can tell. Two that share memory, while the checkpoint holds different
   /// values for them, are a misfit.
   virtual Value targets() { return {}; }
-  /// Of which tensors of `state`, which `ask` has answered with, only a part is wanted: a tree
-  /// like it, with a `chunk` in place of each of those, whose elements are not looked at. None:
-  /// all whole.
-  virtual Value wanted(const Value& state) {
-    (void)state;
-    return {};
-  }
   /// Called for all objects before the first `load`, with what that will be given. Does
   /// whatever may fail, and must not change anything.
   virtual void prepare(const Value& state) = 0;

@@ -50,8 +50,9 @@ def own(target: Any, saved: dict[Any, Any] | None) -> Any:
     if saved is None:
         return _only(target.state_dict())
     states: dict[Any, Any] = {}
-    for numbers, group in zip(saved["groups"], target.param_groups, strict=True):
-        for number, parameter in zip(numbers, group["params"], strict=True):
+    # What does not fit is for the comparison to tell.
+    for numbers, group in zip(saved["groups"], target.param_groups, strict=False):
+        for number, parameter in zip(numbers, group["params"], strict=False):
             present = target.state.get(parameter, {})
             likes = {
                 key: _like(present.get(key), parameter, shape)

@@ -128,10 +128,6 @@ ResumeOutcome resume_decoded(const Decoded& decoded, Value& state, const ResumeR
   outcome.missing = std::move(found.missing);
   outcome.unexpected = std::move(found.unexpected);
   outcome.mismatched = std::move(found.mismatched);
-  for (auto& part : found.objects) {
-    auto* more = dynamic_cast<PartLoadable*>(part.object.get());
-    if (more != nullptr) part.saved = cut_for(more->wanted(part.saved), part.saved);
-  }
 
   // 3. What needs memory of its own is read first: until all of that is there,
   // nothing has changed.
@@ -169,17 +165,21 @@ ResumeOutcome resume_decoded(const Decoded& decoded, Value& state, const ResumeR
 // Of one file: what the target has a chunk of is cut out.
 Value leaves_for(const Value& target, const Value& saved, const std::vector<std::string>& names,
                  StoredBytes& bytes) {
-  return lay_over(target, saved, names, [&](const Value& leaf, const Counterpart& counterpart) {
+  const auto wants = wants_of(target, saved, [](const Value& leaf) { return leaf; });
+  const auto part_of = [&](const Tensor& tensor, const ranks::Chunk& chunk) {
+    const auto whole = ranks::whole(tensor.shape());
+    if (ranks::is_empty(chunk)) return Tensor::zeros(tensor.dtype(), chunk.sizes);
+    if (!bytes.has_run(tensor)) return ranks::view_of(tensor, whole, chunk);
+    const auto storage =
+        bytes.put_together(chunk, item_size(tensor.dtype()), {{tensor.data(), whole, chunk}});
+    return Tensor(storage, tensor.dtype(), chunk.sizes);
+  };
+  return lay_over(target, saved, names, wants, [&](const Value& leaf, const Counterpart& other) {
     if (leaf.type() != Value::Type::tensor) return leaf;
     const auto& tensor = leaf.as_tensor();
-    const auto chunk = chunk_wanted(counterpart.target, tensor.shape());
-    const auto whole = ranks::whole(tensor.shape());
-    if (!chunk || *chunk == whole) return leaf;
-    if (ranks::is_empty(*chunk)) return Value(Tensor::zeros(tensor.dtype(), chunk->sizes));
-    if (!bytes.has_run(tensor)) return Value(ranks::view_of(tensor, whole, *chunk));
-    const auto storage =
-        bytes.put_together(*chunk, item_size(tensor.dtype()), {{tensor.data(), whole, *chunk}});
-    return Value(Tensor(storage, tensor.dtype(), chunk->sizes));
+    const auto wanted = chunk_wanted(other.target, tensor.shape());
+    if (!wanted || *wanted == ranks::whole(tensor.shape())) return leaf;
+    return part_for(other, part_of(tensor, *wanted), {tensor.shape(), wanted->offsets});
   });
 }
 

@@ -16,6 +16,8 @@ using ranks::Chunk;
 using ranks::StoredChunk;
 using ranks::StoredTensor;
 
+constexpr std::size_t kMostItemNbytes = 16;  // a complex128
+
 bool is_leaf(const Value& node) {
   return node.type() == Value::Type::opaque && !node.as_opaque().pickle;
 }
@@ -53,8 +55,14 @@ ShardLeaves::ShardLeaves(const store::StepFolder& step, store::StepShards& shard
 
 Value ShardLeaves::leaves_for(const Value& target, const Value& skeleton,
                               const std::vector<std::string>& names) {
+  const auto one = Storage::allocate(kMostItemNbytes);  // element, which stands for all
+  const auto wants = wants_of(target, skeleton, [&](const Value& node) -> Value {
+    if (!is_leaf(node)) return node;
+    const auto& tensor = stored(node.as_opaque().type_name);
+    return Tensor(one, tensor.dtype, tensor.shape, Dims(tensor.shape.size(), 0));
+  });
   std::map<std::size_t, std::set<std::string>> keys;
-  lay_over(target, skeleton, names, [&](const Value& node, const Counterpart& counterpart) {
+  lay_over(target, skeleton, names, wants, [&](const Value& node, const Counterpart& counterpart) {
     if (!is_leaf(node) || !counterpart.is_wanted) return node;
     const auto& tensor = stored(node.as_opaque().type_name);
     for (const auto& part : parts_to_open(tensor, chunk_of(tensor, counterpart))) {
@@ -64,10 +72,13 @@ Value ShardLeaves::leaves_for(const Value& target, const Value& skeleton,
     return node;
   });
   for (const auto& [shard, wanted] : keys) open(shard, wanted);
-  return lay_over(target, skeleton, names, [&](const Value& node, const Counterpart& counterpart) {
-    if (!is_leaf(node) || !counterpart.is_wanted) return node;
+  return lay_over(target, skeleton, names, wants, [&](const Value& node, const Counterpart& other) {
+    if (!is_leaf(node) || !other.is_wanted) return node;
     const auto& tensor = stored(node.as_opaque().type_name);
-    return leaf(tensor, chunk_of(tensor, counterpart));
+    const auto wanted = chunk_of(tensor, other);
+    auto made = leaf(tensor, wanted);
+    const bool is_part = made.type() == Value::Type::tensor && wanted.sizes != tensor.shape;
+    return is_part ? part_for(other, made.as_tensor(), {tensor.shape, wanted.offsets}) : made;
   });
 }
 

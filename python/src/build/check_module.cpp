@@ -6,6 +6,7 @@
 #include "build/check_parts.h"
 #include "build/loadable.h"
 #include "core/errors.h"
+#include "understudy/chunk.h"
 #include "walk/walk.h"
 
 namespace understudy::python {
@@ -145,10 +146,11 @@ std::string misfit_of(const std::string& name, const OwnTensor& own, const Value
   if (saved.type() != Type::tensor) return fmt::format("'{}' was saved as no tensor", name);
   const auto& tensor = saved.as_tensor();
   // Torch takes the only element of what versions before 0.4 had as vectors.
-  const bool is_old_scalar = own.shape.empty() && tensor.shape().size() == 1;
-  if (tensor.shape() != own.shape && !is_old_scalar) {
+  const auto shape = saved_shape(saved);
+  const bool is_old_scalar = own.shape.empty() && shape.size() == 1;
+  if (shape != own.shape && !is_old_scalar) {
     return fmt::format("'{}' has shape {} here, but was saved with {}", name, dims_text(own.shape),
-                       dims_text(tensor.shape()));
+                       dims_text(shape));
   }
   const auto saved_dtype = understudy::name(tensor.dtype());
   // Torch would drop the imaginary parts.
@@ -159,6 +161,11 @@ std::string misfit_of(const std::string& name, const OwnTensor& own, const Value
 }
 
 }  // namespace
+
+Dims saved_shape(const Value& saved) {
+  const auto place = chunk_of(saved);
+  return place ? place->shape : saved.as_tensor().shape();
+}
 
 std::string dims_text(const Dims& dims) {
   return fmt::format("[{}]", fmt::join(dims, ", "));

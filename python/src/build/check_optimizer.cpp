@@ -33,9 +33,9 @@ std::string misfit_of(nb::handle parameter, std::int64_t number, const Value& sa
                             is_like_its_parameter(key.as_text());
     if (!is_certain) continue;
     const auto& tensor = child.as_tensor();
-    if (tensor.shape() != shape) {
+    if (saved_shape(child) != shape) {
       return fmt::format("'{}' of parameter {} was saved with shape {}, but the parameter has {}",
-                         key.as_text(), number, dims_text(tensor.shape()), dims_text(shape));
+                         key.as_text(), number, dims_text(saved_shape(child)), dims_text(shape));
     }
     if (!convert && name(tensor.dtype()) != dtype) {
       return fmt::format(
@@ -109,7 +109,8 @@ nb::object shapes_of_optimizer(const Value& state) {
   nb::list groups;
   nb::dict shapes;
   const auto* saved = state.type() == Type::dict ? state.find("param_groups") : nullptr;
-  if (saved == nullptr || saved->type() != Type::list) return nb::none();
+  const auto* states = state.type() == Type::dict ? state.find("state") : nullptr;
+  if (saved == nullptr || saved->type() != Type::list || states == nullptr) return nb::none();
   for (const auto& group : saved->items()) {
     const auto* params = group.type() == Type::dict ? group.find("params") : nullptr;
     if (params == nullptr || params->type() != Type::list) return nb::none();
@@ -120,7 +121,7 @@ nb::object shapes_of_optimizer(const Value& state) {
     }
     groups.append(numbers);
   }
-  for (const auto& [number, child] : states_by_number(state.at("state"))) {
+  for (const auto& [number, child] : states_by_number(*states)) {
     if (child->type() != Type::dict) continue;
     nb::dict own;
     for (const auto& [key, leaf] : child->pairs()) {

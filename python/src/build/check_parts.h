@@ -28,6 +28,9 @@ inline constexpr const char* kTakesItsPartWhole = "it takes its part whole, and 
 /// The tensors of the module's state in host memory, under their names.
 Value tensors_of_module(nb::handle module);
 
+/// Of the whole tensor, where the saved one is a chunk.
+Dims saved_shape(const Value& saved);
+
 std::string dims_text(const Dims& dims);
 
 /// True when the object has another method of that name than the class `base`.

@@ -52,8 +52,9 @@ class PythonLoadable : public PartLoadable {
     if (!dtensor_type().is_valid()) return {};
     const auto* torch = torch_if_loaded();
     is_module_ = is_a(*torch, "nn", "Module");
-    const auto saved =
-        is_a(*torch, "optim", "Optimizer") ? shapes_of_optimizer(state) : nb::none();
+    const bool is_optimizer = is_a(*torch, "optim", "Optimizer");
+    const nb::object saved = is_optimizer ? shapes_of_optimizer(state) : nb::none();
+    if (is_optimizer && saved.is_none()) return {};
     nb::object own = dtensors("own")(object(), saved);
     if (own.is_none()) return {};
     auto value = Walker(walking_for_target()).walk(own);
