@@ -10,6 +10,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
@@ -190,6 +195,52 @@ def stages(folder: Path) -> None:
         own = {"model": {f"stage{rank}.w": torch.zeros(4)}}
         assert ckpt.resume(own, strict=False) == 1
         assert own["model"][f"stage{rank}.w"].tolist() == [rank] * 4
+
+
+FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+
+
+class Named:
+    """An optimizer whose states have the names of their parameters: docs/ranks.md."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        return get_optimizer_state_dict(self.model, self.optimizer, options=FLAT)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        set_optimizer_state_dict(self.model, self.optimizer, state, options=FLAT)
+
+
+def named_stages(folder: Path) -> None:
+    """Stages of a pipeline whose parameters have the same shapes."""
+    rank = dist.get_rank()
+
+    def make(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        stage = nn.Module()
+        stage.add_module(f"layer{rank}", nn.Linear(6, 6))
+        return stage, torch.optim.AdamW(stage.parameters(), lr=0.01)
+
+    def step(stage: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        stage.get_submodule(f"layer{rank}")(torch.ones(2, 6)).square().sum().backward()
+        optimizer.step()
+
+    stage, optimizer = make(rank)
+    step(stage, optimizer)
+    with checkpointer(folder / "named") as ckpt:
+        ckpt.save(1, {"model": stage, "optimizer": Named(stage, optimizer)}).wait()
+        step(stage, optimizer)
+        other, its_optimizer = make(rank + 10)
+        app = {"model": other, "optimizer": Named(other, its_optimizer)}
+        assert ckpt.resume(app, strict=False) == 1
+        step(other, its_optimizer)
+        for a, b in zip(stage.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+            exp_avg = (optimizer.state[a]["exp_avg"], its_optimizer.state[b]["exp_avg"])
+            assert torch.equal(*exp_avg)
 
 
 class Object:

@@ -19,7 +19,7 @@ LAUNCHES = [
             *("one_that_raises", "another_step", "folders_of_their_own", "one_that_never_comes"),
         ],
     ),
-    (3, ["fsdp_of_two", "groups"]),
+    (3, ["fsdp_of_two", "groups", "named_stages"]),
     (4, ["fsdp_of_two", "fsdp", "hsdp", "tensor_parallel", "two_dimensions", "stages"]),
     (1, ["alone_reads_many"]),
 ]
