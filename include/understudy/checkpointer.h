@@ -50,6 +50,9 @@ struct SaveOptions {
   /// Goes before saves that wait, and drops those of them that are not urgent:
   /// their tickets fail with Error(busy), which no later call throws again.
   bool urgent = false;
+  /// With other ranks: keys of the state whose values are each rank's own (the state of a random
+  /// generator, a data loader). All are kept, and each rank resumes its own.
+  std::vector<std::string> per_rank{};
 };
 
 /// What is restored.
@@ -91,6 +94,10 @@ struct ResumeOptions {
   std::function<std::string(const std::string& path)> rename{};
   /// Tensors of another dtype are converted, as torch's copy_ does, and not refused.
   bool convert = false;
+  /// As SaveOptions::per_rank. What was saved so is known, and need not be said; but what one
+  /// process has saved is no part of each of several ranks. With another number of ranks than at
+  /// the save it is Error(invalid), and left as it is where `strict` is false.
+  std::vector<std::string> per_rank{};
   /// Called with the merged state when all is read, verified and compared, and before anything
   /// changes. What it throws passes through.
   std::function<void(const Value& merged)> prepare{};

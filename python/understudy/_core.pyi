@@ -166,6 +166,7 @@ class Checkpointer:
         memory: _Memory = "auto",
         group: Any = None,
         timeout: float = 600.0,
+        per_rank: str | Sequence[str] = (),
         survive: bool = False,
         capture: _Capture = "auto",
         images: int = 2,

@@ -94,20 +94,6 @@ class Peers:
                     f"and rank {self.rank} has {__version__}",
                 )
 
-    def agree(self, failure: tuple[str, str] | None, seconds: float) -> None:
-        """After each has made its part: the code and the text of what failed, or None. Raises
-        what failed on the first rank where something did."""
-        store = self._stores[0]
-        store.set(f"made/{self.rank}", "\n".join(failure) if failure else "")
-        keys = {rank: f"made/{rank}" for rank in range(self.count)}
-        found = self._gather(store, keys, seconds)
-        for rank in range(self.count):
-            if rank not in found:
-                raise _error("timeout", f"rank {rank} made no Checkpointer within {seconds:g} s")
-            if found[rank]:
-                code, _, text = found[rank].decode(errors="replace").partition("\n")
-                raise _error(code, f"rank {rank}: {text}")
-
     def leave(self, waits: bool) -> None:
         """Tells that nothing is asked for any more; rank 0 waits for the others a while."""
         try:

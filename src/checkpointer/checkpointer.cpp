@@ -258,7 +258,9 @@ std::optional<std::int64_t> CheckpointerState::resume_alone(
                       [&](std::int64_t step) {
                         return team_ ? discard_with_team(step) : store::discard_newer(*lock, step);
                       },
-                  .all_agree = all_agree},
+                  .all_agree = all_agree,
+                  .rank = team_ ? options.peers->rank() : 0,
+                  .count = team_ ? options.peers->count() : 1},
                  state, how);
   if (!report) return {};
   const auto step = report->step;

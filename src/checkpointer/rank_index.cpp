@@ -15,7 +15,7 @@ std::string index_part(const ranks::StateParts& parts, const ranks::Assignment& 
   const bool has_own = std::ranges::any_of(assignment.tensors, [&](const auto& tensor) {
     return tensor.ranks.front() > 0 && std::ranges::binary_search(tensor.ranks, rank);
   });
-  return rank == 0 || has_own ? ranks::encode_skeleton(parts.skeleton) : "";
+  return rank == 0 || has_own || parts.has_own ? ranks::encode_skeleton(parts.skeleton) : "";
 }
 
 format::ChunkOffsets chunk_offsets(const ranks::Assignment& assignment, int rank) {
@@ -31,7 +31,8 @@ format::ChunkOffsets chunk_offsets(const ranks::Assignment& assignment, int rank
 }
 
 std::string index_of_all(const ranks::Assignment& assignment,
-                         const std::vector<std::string>& additions) {
+                         const std::vector<std::string>& additions,
+                         std::vector<std::string> per_rank) {
   std::vector<Value> skeletons;
   std::vector<std::string> files;
   for (std::size_t rank = 0; rank < additions.size(); ++rank) {
@@ -41,7 +42,8 @@ std::string index_of_all(const ranks::Assignment& assignment,
         ranks::decode_skeleton(additions[rank], format_text("the tree of rank {}", rank)));
   }
   return ranks::write_step_index({ranks::make_chunk_index(assignment, std::move(files)),
-                                  ranks::encode_skeleton(ranks::merge_skeletons(skeletons))});
+                                  ranks::encode_skeleton(ranks::merge_skeletons(skeletons)),
+                                  std::move(per_rank)});
 }
 
 }  // namespace understudy

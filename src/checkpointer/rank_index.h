@@ -10,7 +10,8 @@
 
 namespace understudy {
 
-/// A rank's addition: its skeleton, where it has paths that rank 0 lacks; rank 0's always.
+/// A rank's addition: its skeleton, where it has paths that rank 0 lacks or parts of its own; rank
+/// 0's always.
 std::string index_part(const ranks::StateParts& parts, const ranks::Assignment& assignment,
                        int rank);
 
@@ -19,6 +20,7 @@ format::ChunkOffsets chunk_offsets(const ranks::Assignment& assignment, int rank
 
 /// The index's text of what all have added, by rank.
 std::string index_of_all(const ranks::Assignment& assignment,
-                         const std::vector<std::string>& additions);
+                         const std::vector<std::string>& additions,
+                         std::vector<std::string> per_rank);
 
 }  // namespace understudy

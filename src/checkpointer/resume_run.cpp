@@ -40,6 +40,11 @@ class Try {
     const restore::ResumeRules rules{.allow_pickle = tools_.allow_pickle,
                                      .reads_part = tools_.all_agree != nullptr,
                                      .match = {how_.strict, how_.convert, how_.names},
+                                     .own = {.rank = tools_.rank,
+                                             .count = tools_.count,
+                                             .names = how_.per_rank,
+                                             .strict = how_.strict,
+                                             .wanted = how_.names},
                                      .rename = {how_.rename_prefixes, how_.rename},
                                      .before_change = hook()};
     if (found.folder.manifest->index) {

@@ -27,6 +27,7 @@ struct SaveJob {
   std::string metadata;
   bool overwrite = false;
   bool urgent = false;
+  std::vector<std::string> per_rank{};  ///< as in SaveOptions
   std::shared_ptr<store::FolderLock> lock;
   std::unique_ptr<store::Unlimited> unlimited;  ///< of an urgent one, until it has ended
   std::optional<TeamSave> team{};               ///< with other ranks

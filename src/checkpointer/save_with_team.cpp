@@ -5,6 +5,7 @@
 #include "checkpointer/rank_index.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
+#include "ranks/per_rank.h"
 #include "ranks/wire.h"
 
 namespace understudy {
@@ -27,6 +28,14 @@ std::vector<std::uint64_t> decode_numbers(std::string_view text) {
     numbers.push_back(*number);
   }
   return numbers;
+}
+
+// What must be the same on all ranks.
+std::string way_of(const SaveOptions& how) {
+  std::string way = how.overwrite ? "overwrite" : "";
+  if (how.urgent) way += " urgent";
+  for (const auto& name : how.per_rank) ranks::put_text(way, name);
+  return way;
 }
 
 }  // namespace
@@ -57,12 +66,14 @@ Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Valu
     // What an urgent one drops makes room.
     const bool is_busy =
         options.when_busy != WhenBusy::wait && !how.urgent && !queue_.has_free_image();
-    return {ranks::split_state(state), is_busy};
+    auto parts =
+        ranks::split_state(ranks::with_own_parts(state, how.per_rank, options.peers->rank()));
+    parts.has_own = !how.per_rank.empty();
+    return {std::move(parts), is_busy};
   };
   std::string busy;
-  job->team = team_->agree(
-      step, std::string(how.overwrite ? "overwrite" : "") + (how.urgent ? " urgent" : ""), prepare,
-      busy);
+  job->team = team_->agree(step, way_of(how), prepare, busy);
+  job->per_rank = how.per_rank;
   if (!job->team) {
     const Error failure(
         ErrorCode::busy,
@@ -129,7 +140,7 @@ store::Committed CheckpointerState::persist_with_team(SaveJob& job) {
     return team_->commit().follow(job.team->save, folder_.require(), part, writer_, done);
   }
   const auto make_index = [&](const std::vector<std::string>& additions) {
-    return index_of_all(*job.team->assignment, additions);
+    return index_of_all(*job.team->assignment, additions, job.per_rank);
   };
   return team_->commit().lead(
       job.team->save, *job.lock, part, writer_,

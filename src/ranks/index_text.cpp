@@ -50,6 +50,7 @@ class Reader {
     StepIndex index;
     index.chunks.files = std::move(files);
     index.skeleton = text_of(member(json, "tree"));
+    if (json.contains("per_rank")) index.per_rank = names_of(member(json, "per_rank"));
     const auto& tensors = member(json, "tensors");
     if (!tensors.is_array()) refuse("\"tensors\" is no list");
     for (const auto& tensor : tensors) index.chunks.tensors.push_back(tensor_of(tensor));
@@ -92,6 +93,19 @@ class Reader {
   std::string text_of(const Json& json) const {
     if (!json.is_string()) refuse("a text is missing");
     return json.get<std::string>();
+  }
+
+  std::vector<std::string> names_of(const Json& json) const {
+    if (!json.is_array()) refuse("a list of names is missing");
+    std::vector<std::string> names;
+    std::set<std::string> seen;
+    for (const auto& name : json) {
+      names.push_back(text_of(name));
+      if (!seen.insert(names.back()).second) {
+        refuse(format_text("the name {} twice", in_quotes(names.back())));
+      }
+    }
+    return names;
   }
 
   std::int64_t number_of(const Json& json) const {
@@ -145,8 +159,14 @@ std::string write_step_index(const StepIndex& index) {
   for (const auto& tensor : index.chunks.tensors) {
     tensors += (tensors.empty() ? "\n    " : ",\n    ") + tensor_text(tensor);
   }
-  return format_text("{{\n  \"version\": \"1.0\",\n  \"tree\": {},\n  \"tensors\": [{}\n  ]\n}}\n",
-                     format::json_string(index.skeleton), tensors);
+  std::string names;
+  for (const auto& name : index.per_rank) {
+    names += (names.empty() ? "" : ", ") + format::json_string(name);
+  }
+  if (!names.empty()) names = format_text("  \"per_rank\": [{}],\n", names);
+  return format_text(
+      "{{\n  \"version\": \"1.0\",\n  \"tree\": {},\n{}  \"tensors\": [{}\n  ]\n}}\n",
+      format::json_string(index.skeleton), names, tensors);
 }
 
 StepIndex read_step_index(std::string_view text, std::vector<std::string> files,

@@ -12,6 +12,8 @@ namespace understudy::ranks {
 struct StepIndex {
   ChunkIndex chunks;
   std::string skeleton;  ///< of the state, as encode_skeleton writes it
+  /// Keys of the state under which there is a dict with a part for each rank, by its number.
+  std::vector<std::string> per_rank{};
 };
 
 /// JSON, a line for each tensor. The names of files are the manifest's.

@@ -25,6 +25,7 @@ struct StateParts {
   /// The state, with an opaque leaf, whose type name is its key, in place of each of `leaves`.
   Value skeleton;
   std::vector<PartLeaf> leaves;  ///< in walk order
+  bool has_own = false;          ///< parts that are this rank's own (per_rank.h)
 };
 
 /// Takes `state` apart. Throws Error(invalid), with the path, for a chunk that cannot be.

@@ -202,8 +202,9 @@ ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const Re
                              arrangement.note(t, form);
                              return t;
                            }};
+  const auto decoded = decode_state(file, memory, {}, rules.allow_pickle);
   const auto saved =
-      renamed(decode_state(file, memory, {}, rules.allow_pickle), state, rules.rename);
+      renamed(ranks::own_parts_of(decoded, {}, 1, rules.own, file.name()), state, rules.rename);
   const auto leaves = leaves_for(state, saved, rules.match.names, bytes);
   auto outcome = resume_decoded({leaves, file.name(), bytes, arrangement, !rules.reads_part}, state,
                                 rules, copiers);
@@ -214,8 +215,11 @@ ResumeOutcome resume_into(const store::ShardReader& file, Value& state, const Re
 ResumeOutcome resume_shards(const store::StepFolder& step, store::StepShards& shards, Value& state,
                             const ResumeRules& rules, WorkerPool& readers, WorkerPool& copiers) {
   ShardLeaves leaves(step, shards, readers, rules.allow_pickle);
+  const auto own = ranks::own_parts_of(leaves.skeleton(), leaves.index().per_rank,
+                                       static_cast<int>(leaves.index().chunks.files.size()),
+                                       rules.own, step.path.native());
   const auto saved =
-      leaves.leaves_for(state, renamed(leaves.skeleton(), state, rules.rename), rules.match.names);
+      leaves.leaves_for(state, renamed(own, state, rules.rename), rules.match.names);
   auto outcome =
       resume_decoded({saved, step.path.native(), leaves.bytes(), leaves.arrangement(), false},
                      state, rules, copiers);

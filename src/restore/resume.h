@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/worker_pool.h"
+#include "ranks/per_rank.h"
 #include "restore/match.h"
 #include "restore/rename.h"
 #include "store/reader.h"
@@ -20,6 +21,7 @@ struct ResumeRules {
   /// verified.
   bool reads_part = false;
   MatchRules match{};
+  ranks::OwnParts own{};
   Rename rename{};
   /// Called with the merged tree at the end of 3. May be empty.
   std::function<void(const Value& merged)> before_change{};

@@ -34,6 +34,7 @@ class ShardLeaves {
   Value leaves_for(const Value& target, const Value& skeleton,
                    const std::vector<std::string>& names);
 
+  const ranks::StepIndex& index() const noexcept { return index_; }
   StoredBytes& bytes() noexcept { return bytes_; }
   Arrangement& arrangement() noexcept { return arrangement_; }
   /// As BlockReader::how, of the first shard that was read.

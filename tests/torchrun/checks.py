@@ -280,6 +280,40 @@ def one_that_raises(folder: Path) -> None:
         assert ckpt.resume({"part": part, "x": 0}) == 1 and part.n == 1
 
 
+def per_rank(folder: Path) -> None:
+    """What each rank keeps for itself: generators, and parts that are named."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    rng = understudy.torch.RngState()
+    torch.manual_seed(100 + rank)
+    state = {"rng": rng, "loader": {"at": 10 * rank}, "step": 1}
+    with checkpointer(folder / f"own-parts-{world}", per_rank="loader") as ckpt:
+        ckpt.save(1, state).wait()
+        drawn = torch.rand(3)
+        state["loader"]["at"] = -1
+        assert ckpt.resume(state) == 1
+        assert state["loader"]["at"] == 10 * rank and torch.equal(torch.rand(3), drawn)
+        saved = ckpt.restore().state
+        assert saved["loader"] == {i: {"at": 10 * i} for i in range(world)}
+        assert saved["step"] == 1 and sorted(saved["rng"]) == list(range(world))
+
+
+def per_rank_of_two(folder: Path) -> None:
+    """By another number of ranks."""
+    rng = understudy.torch.RngState()
+    state = {"rng": rng, "loader": {"at": -1}, "step": 0}
+    with checkpointer(folder / "own-parts-2", per_rank="loader") as ckpt:
+        error = error_of(lambda: ckpt.resume(state))
+        assert error.code == "invalid" and "is each rank's own" in str(error)
+        assert "2 ranks" in str(error) and state["step"] == 0
+        before = torch.get_rng_state()
+        assert ckpt.resume(state, strict=False) == 1
+        assert state["step"] == 1 and state["loader"] == {"at": -1}
+        assert torch.equal(torch.get_rng_state(), before)
+        assert sorted(ckpt.resumed.missing) == ["loader", "rng"]
+        state["step"] = 0
+        assert ckpt.resume(state, names="step") == 1 and state["step"] == 1
+
+
 def another_step(folder: Path) -> None:
     with checkpointer(folder / "another") as ckpt:
         error = error_of(lambda: ckpt.save(dist.get_rank(), {"n": 1}))

@@ -16,12 +16,18 @@ LAUNCHES = [
         2,
         [
             *("fsdp", "ddp", "leaves", "refused", "tied", "fresh_optimizer", "again"),
-            *("one_that_raises", "another_step", "folders_of_their_own", "one_that_never_comes"),
+            *(
+                "one_that_raises",
+                "per_rank",
+                "another_step",
+                "folders_of_their_own",
+                "one_that_never_comes",
+            ),
         ],
     ),
-    (3, ["fsdp_of_two", "groups", "named_stages"]),
+    (3, ["fsdp_of_two", "groups", "named_stages", "per_rank_of_two"]),
     (4, ["fsdp_of_two", "fsdp", "hsdp", "tensor_parallel", "two_dimensions", "stages"]),
-    (1, ["alone_reads_many"]),
+    (1, ["alone_reads_many", "per_rank_of_two"]),
 ]
 CHECKS = [(i, name) for i, (_, names) in enumerate(LAUNCHES) for name in names]
 

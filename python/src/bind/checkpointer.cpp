@@ -40,19 +40,16 @@ void require_target(nb::handle state) {
 
 class PyCheckpointer {
  public:
-  PyCheckpointer(CheckpointerOptions options, std::shared_ptr<PyPeers> peers)
-      : allow_pickle_(options.allow_pickle), peers_(std::move(peers)) {
+  PyCheckpointer(CheckpointerOptions options, std::vector<std::string> per_rank,
+                 std::shared_ptr<PyPeers> peers)
+      : allow_pickle_(options.allow_pickle),
+        per_rank_(std::move(per_rank)),
+        peers_(std::move(peers)) {
     options.peers = peers_;
-    const auto timeout = options.timeout.count();
-    std::exception_ptr failure;
-    try {
+    {
       WithoutGil no_gil;
       core_ = std::make_shared<Checkpointer>(std::move(options));
-    } catch (const Error&) {
-      failure = std::current_exception();
     }
-    if (peers_) peers_->agree(failure, timeout);
-    if (failure) std::rethrow_exception(failure);
     all().insert(this);
   }
 
@@ -98,8 +95,10 @@ class PyCheckpointer {
     Entry entry;
     require_home();
     const auto checked = step_of(step);
-    const SaveOptions options{
-        .metadata = metadata_of(metadata), .overwrite = overwrite, .urgent = urgent};
+    const SaveOptions options{.metadata = metadata_of(metadata),
+                              .overwrite = overwrite,
+                              .urgent = urgent,
+                              .per_rank = per_rank_in(state, per_rank_)};
     log_last();
     bool is_taken = false;
     auto ticket = telling(
@@ -165,6 +164,7 @@ class PyCheckpointer {
                                 .rename_prefixes = prefixes_of(rename),
                                 .rename = renaming_by(rename),
                                 .convert = convert,
+                                .per_rank = per_rank_in(state, per_rank_),
                                 .prepare = [&](const Value& merged) {
                                   WithGil gil;
                                   assignment.emplace(state, before, merged, walker.classes());
@@ -326,6 +326,7 @@ class PyCheckpointer {
   }
 
   const bool allow_pickle_;
+  const std::vector<std::string> per_rank_;
   std::unique_ptr<LastWalk> last_walk_;
   std::optional<Ticket<std::filesystem::path>> last_;
   bool is_writer_logged_ = false;
@@ -346,7 +347,7 @@ void bind_checkpointer(nb::module_& m) {
       .def(
           "__init__",
           [](PyCheckpointer* self, nb::handle directory, nb::handle keep, const std::string& memory,
-             nb::handle group, double timeout, bool survive, const std::string& capture,
+             nb::handle group, double timeout, nb::handle per_rank, bool survive, const std::string& capture,
              int images, const std::string& when_busy, bool huge_pages,
              std::optional<int> threads, bool allow_pickle, const std::string& writer,
              nb::handle max_write_rate) {
@@ -364,11 +365,12 @@ void bind_checkpointer(nb::module_& m) {
                                         .writer = writer_of(writer),
                                         .max_write_rate = rate_of(max_write_rate),
                                         .timeout = std::chrono::duration<double>(timeout)};
+            auto names = per_rank_of(per_rank);
             auto peers = PyPeers::join(group, timeout);
-            new (self) PyCheckpointer(std::move(options), std::move(peers));
+            new (self) PyCheckpointer(std::move(options), std::move(names), std::move(peers));
           },
           nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(),
-          nb::arg("memory") = "auto", nb::arg("group") = nb::none(), nb::arg("timeout") = 600.0,
+          nb::arg("memory") = "auto", nb::arg("group") = nb::none(), nb::arg("timeout") = 600.0, nb::arg("per_rank") = nb::make_tuple(),
           nb::arg("survive") = false, nb::arg("capture") = "auto", nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
           nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
           nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none())

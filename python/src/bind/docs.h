@@ -24,6 +24,9 @@ group: the processes that save together. None: the default group of torch.distri
     close() included; what one of them cannot do is raised by all.
 timeout: seconds that a process waits for another one, before the call or the ticket fails with
     Error (timeout). The making waits for a minute at most.
+per_rank: keys of the state whose values are each process's own (a data loader). All are kept, and
+    each process resumes its own; with another number of processes that is an error, or, with
+    strict=False, they stay as they are. An RngState is one by itself.
 survive: not supported in this version; must be False.
 capture: 'blocking' copies the state before save() returns; 'overlapped' protects its pages and
     copies them while training goes on, and is an error where that is impossible; 'auto' overlaps

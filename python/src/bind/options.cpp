@@ -1,5 +1,6 @@
 #include "bind/options.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace understudy::python {
@@ -100,6 +101,32 @@ std::vector<std::string> names_of(nb::handle names) {
   }
   if (result.empty()) fail(ErrorCode::invalid, "names is empty; pass None for everything");
   return result;
+}
+
+std::vector<std::string> per_rank_of(nb::handle names) {
+  std::vector<std::string> result;
+  if (PyUnicode_Check(names.ptr())) return {text_of(names)};
+  for (const nb::handle name : names) {
+    if (!PyUnicode_Check(name.ptr())) {
+      fail(ErrorCode::invalid, "per_rank holds {}, which is no str", text_of(nb::repr(name)));
+    }
+    result.push_back(text_of(name));
+  }
+  return result;
+}
+
+std::vector<std::string> per_rank_in(nb::handle state, std::vector<std::string> names) {
+  if (!PyDict_Check(state.ptr())) return names;
+  static auto* const rng_state =
+      nb::object(nb::module_::import_("understudy.torch").attr("RngState")).release().ptr();
+  PyObject *key = nullptr, *part = nullptr;
+  Py_ssize_t position = 0;
+  while (PyDict_Next(state.ptr(), &position, &key, &part) != 0) {
+    if (!nb::handle(part).type().is(nb::handle(rng_state)) || !PyUnicode_Check(key)) continue;
+    auto name = text_of(key);
+    if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
+  }
+  return names;
 }
 
 // Not by nanobind's caster: __fspath__ may be Python code, and runs inside our call here.

@@ -30,6 +30,11 @@ std::vector<std::string> names_of(nb::handle names);
 /// A str, bytes or os.PathLike.
 std::filesystem::path path_of(nb::handle path);
 
+/// Names of parts that are each rank's own: one str or several.
+std::vector<std::string> per_rank_of(nb::handle names);
+/// Those and the keys of a state under which there is an RngState.
+std::vector<std::string> per_rank_in(nb::handle state, std::vector<std::string> names);
+
 /// Seconds, or None for no limit.
 Timeout timeout_of(std::optional<double> seconds);
 

@@ -42,22 +42,6 @@ std::vector<std::optional<std::string>> PyPeers::exchange(const Exchange& which,
   }
 }
 
-void PyPeers::agree(const std::exception_ptr& failure, double timeout) const {
-  nb::object said = nb::none();
-  if (failure) {
-    const auto raised = exception_of(failure);
-    const nb::object code = nb::getattr(raised, "code", nb::str("io"));
-    said = nb::make_tuple(nb::str(code), nb::str(raised));
-  }
-  try {
-    object().attr("agree")(said, timeout);
-  } catch (const nb::python_error&) {
-    end();
-    if (failure) std::rethrow_exception(failure);
-    throw;
-  }
-}
-
 Error as_error(const nb::python_error& error) {
   return {ErrorCode::invalid,
           fmt::format("{}: {}", name_of_type(error.type()), text_of(nb::str(error.value())))};

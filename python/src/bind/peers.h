@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,8 +25,6 @@ class PyPeers : public Peers {
   std::vector<std::optional<std::string>> exchange(const Exchange& which,
                                                    const std::string& mine) override;
 
-  /// Tells the others whether this rank has made its part, and throws what failed on any.
-  void agree(const std::exception_ptr& failure, double timeout) const;
   /// Nothing is exchanged any more. Rank 0 may wait for the others a while.
   void leave(bool waits) const;
   /// Exchanges under way come back at once.
