@@ -1,5 +1,6 @@
 """What the programs train, in every placement."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,22 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 from torch.nn.parallel import DistributedDataParallel
+
+import understudy
+
+WAIT_S = 60.0  # what a rank waits for another: longer than any is late here
+
+
+def checkpointer(folder: Path, **options: Any) -> understudy.Checkpointer:
+    return understudy.Checkpointer(folder, timeout=options.pop("timeout", WAIT_S), **options)
+
+
+def error_of(call: Any) -> understudy.Error:
+    try:
+        call()
+    except understudy.Error as error:
+        return error
+    raise AssertionError("nothing was raised")
 
 
 class Net(nn.Module):

@@ -38,6 +38,12 @@ void require_target(nb::handle state) {
   }
 }
 
+template <class Call>
+auto without_gil(const Call& call) {
+  WithoutGil no_gil;
+  return call();
+}
+
 class PyCheckpointer {
  public:
   PyCheckpointer(CheckpointerOptions options, std::vector<std::string> per_rank,
@@ -46,10 +52,7 @@ class PyCheckpointer {
         per_rank_(std::move(per_rank)),
         peers_(std::move(peers)) {
     options.peers = peers_;
-    {
-      WithoutGil no_gil;
-      core_ = std::make_shared<Checkpointer>(std::move(options));
-    }
+    core_ = without_gil([&] { return std::make_shared<Checkpointer>(std::move(options)); });
     all().insert(this);
   }
 
@@ -132,10 +135,7 @@ class PyCheckpointer {
     require_home();
     require_disk(source);
     const RestoreOptions options{.step = optional_step_of(step), .names = names_of(names)};
-    const Checkpoint found = [&] {
-      WithoutGil no_gil;
-      return core_->restore(options);
-    }();
+    const Checkpoint found = without_gil([&] { return core_->restore(options); });
     Builder builder({.allow_pickle = allow_pickle_});
     return {found.step, builder.build(found.state), builder.build(found.metadata), found.source,
             found.reader};
@@ -170,10 +170,7 @@ class PyCheckpointer {
                                   assignment.emplace(state, before, merged, walker.classes());
                                 }};
     Value after = before;
-    const auto found = [&] {
-      WithoutGil no_gil;
-      return core_->resume(after, options);
-    }();
+    const auto found = without_gil([&] { return core_->resume(after, options); });
     if (!found) {
       warn_of_others();
       return found;
