@@ -26,12 +26,14 @@ from understudy._core import (
     load_file,
     save_file,
 )
+from understudy._preemption import Preemption
 
 __all__ = [
     "Checkpoint",
     "Checkpointer",
     "Error",
     "Keep",
+    "Preemption",
     "Resumed",
     "Snapshot",
     "Stager",
@@ -43,6 +45,6 @@ __all__ = [
 ]
 
 # Names as users import them, in messages and pickles.
-for _public in (Checkpoint, Checkpointer, Keep, Resumed, Snapshot, Stager, Ticket):
+for _public in (Checkpoint, Checkpointer, Keep, Preemption, Resumed, Snapshot, Stager, Ticket):
     _public.__module__ = __name__
 del _public

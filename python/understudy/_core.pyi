@@ -7,6 +7,8 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar
 from torch import Tensor, UntypedStorage
 from typing_extensions import Self
 
+from understudy._peers import Peers
+
 _T = TypeVar("_T", covariant=True)
 _Path = str | PathLike[str]
 _Code = Literal[
@@ -181,6 +183,10 @@ class Checkpointer:
     def directory(self) -> Path: ...
     @property
     def resumed(self) -> Resumed | None: ...
+    @property
+    def _last_save(self) -> tuple[int, Ticket[Path]] | None: ...
+    @property
+    def _peers(self) -> Peers | None: ...
     def save(
         self,
         step: int,

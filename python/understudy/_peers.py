@@ -26,6 +26,9 @@ _LEAVE_S = 10.0
 _FIRST_PAUSE_S = 0.0001
 _LONGEST_PAUSE_S = 0.01
 
+# Votes are counted in one number: below this those who have voted, above it those with a notice.
+_NOTICED = 1 << 32
+
 _ALL, _FIRST, _NONE = range(3)  # Peers::Want
 _LANES = 2
 # Before each message: for each lane the number below which its rank asks for nothing more.
@@ -42,6 +45,7 @@ class Peers:
         self.rank = rank
         self.count = count
         self._is_ended = False
+        self._votes = 0
         # A client for each thread, where torch has that: the trainer may wait in its own.
         clone = getattr(store, "clone", None)
         self._keep = store
@@ -93,6 +97,37 @@ class Peers:
                     f"rank {rank} has version {version.decode(errors='replace')} of Understudy, "
                     f"and rank {self.rank} has {__version__}",
                 )
+
+    def vote(self, notice: int) -> int:
+        """Tells the others of a notice, a number from 1, or of none, 0. Returns the number of the
+        vote. For the thread of the user's calls, as `voted`."""
+        store = self._stores[0]
+        self._votes += 1
+        if notice:
+            store.set("notice", str(notice))
+        store.add(f"votes/{self._votes}", 1 + (_NOTICED if notice else 0))
+        return self._votes
+
+    def voted(self, number: int, seconds: float) -> int:
+        """A notice that any rank had when it gave its vote of this number, or 0: the same on all.
+        Waits for those that have not voted."""
+        store = self._stores[0]
+        deadline = time.monotonic() + seconds
+        pause = _FIRST_PAUSE_S
+        while (votes := store.add(f"votes/{number}", 0)) % _NOTICED < self.count:
+            if time.monotonic() > deadline:
+                raise _error(
+                    "timeout",
+                    f"only {votes % _NOTICED} of {self.count} ranks have asked for preemption "
+                    f"within {seconds:g} s; all ranks call now() as often",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        if self.rank == 0 and number > 2:
+            # Whoever has given this vote has counted those of the number two before.
+            with contextlib.suppress(RuntimeError):
+                store.delete_key(f"votes/{number - 2}")
+        return int(store.get("notice")) if votes >= _NOTICED else 0
 
     def leave(self, waits: bool) -> None:
         """Tells that nothing is asked for any more; rank 0 waits for the others a while."""

@@ -2,6 +2,7 @@
 `passed NAME` on rank 0 for each. The first that fails ends all."""
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -293,6 +294,28 @@ def again(folder: Path) -> None:
                 dist.barrier()
                 counts.append(store.num_keys())
         assert max(counts) - counts[0] <= 2 * dist.get_world_size(), counts
+
+
+def preempted(folder: Path) -> None:
+    """A signal to one rank is notice for all, at the same call."""
+    with checkpointer(folder) as ckpt:
+        for rank_with_notice in (1, 2):
+            with understudy.Preemption(ckpt, grace=300, every=3) as stop:
+                call = 0
+                while True:
+                    call += 1
+                    if call == 5 and dist.get_rank() == rank_with_notice:
+                        signal.raise_signal(signal.SIGUSR1)
+                    if stop.now():
+                        break
+                assert call == 9, call  # said at the sixth, and taken up at the ninth
+                step = 10 * rank_with_notice
+                assert stop.save(step, {"x": torch.arange(8.0), "step": step})
+                assert ckpt.latest() == step
+                try:
+                    stop.exit()
+                except SystemExit as ended:
+                    assert ended.code == 128 + signal.SIGUSR1
 
 
 def main() -> None:

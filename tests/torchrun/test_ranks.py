@@ -25,7 +25,7 @@ LAUNCHES = [
             ),
         ],
     ),
-    (3, ["fsdp_of_two", "groups", "named_stages", "per_rank_of_two"]),
+    (3, ["fsdp_of_two", "groups", "named_stages", "per_rank_of_two", "preempted"]),
     (4, ["fsdp_of_two", "fsdp", "hsdp", "tensor_parallel", "two_dimensions", "stages"]),
     (1, ["alone_reads_many", "per_rank_of_two"]),
 ]

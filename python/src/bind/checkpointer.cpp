@@ -119,9 +119,17 @@ class PyCheckpointer {
           if (!is_taken) core_->fail_save(checked, why);
         });
     last_ = ticket;
+    last_step_ = checked;
     warn_of_newer(checked, ticket.metrics().newer_step);
     return make_ticket(std::move(ticket));
   }
+
+  // For Preemption: the last call of save, and whom the other ranks are reached by.
+  nb::object last_save() const {
+    if (!last_) return nb::none();
+    return nb::make_tuple(last_step_, make_ticket(*last_));
+  }
+  nb::object peers() const { return peers_ ? nb::borrow(peers_->object()) : nb::none(); }
 
   nb::object prewarm(nb::handle state) {
     Entry entry;
@@ -325,7 +333,8 @@ class PyCheckpointer {
   const bool allow_pickle_;
   const std::vector<std::string> per_rank_;
   std::unique_ptr<LastWalk> last_walk_;
-  std::optional<Ticket<std::filesystem::path>> last_;
+  std::optional<Ticket<std::filesystem::path>> last_;  // of the last call of save, and its step
+  std::int64_t last_step_ = -1;
   bool is_writer_logged_ = false;
   std::string warned_of_unremoved_;
   std::optional<std::int64_t> warned_of_;
@@ -388,6 +397,8 @@ void bind_checkpointer(nb::module_& m) {
       .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(), docs::kWaitAll)
       .def("close", [](PyCheckpointer& self) { self.close(); }, docs::kCloseCheckpointer)
       .def("__repr__", &PyCheckpointer::repr)
+      .def_prop_ro("_last_save", &PyCheckpointer::last_save)
+      .def_prop_ro("_peers", &PyCheckpointer::peers)
       .def_prop_ro("directory", &PyCheckpointer::directory, "The folder of the run.")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](PyCheckpointer& self, nb::args) { self.close(); });

@@ -30,9 +30,11 @@ class PyPeers : public Peers {
   /// Exchanges under way come back at once.
   void end() const;
 
+  /// Of understudy._peers.
+  nb::handle object() const { return static_cast<PyObject*>(object_.get()); }
+
  private:
   explicit PyPeers(nb::object object);
-  nb::handle object() const { return static_cast<PyObject*>(object_.get()); }
 
   std::shared_ptr<void> object_;
   int rank_, count_;
