@@ -13,6 +13,7 @@
 #include "bind/peers.h"
 #include "bind/rename.h"
 #include "bind/results.h"
+#include "bind/run_log.h"
 #include "build/assign.h"
 #include "build/build.h"
 #include "build/loadable.h"
@@ -53,6 +54,7 @@ class PyCheckpointer {
         peers_(std::move(peers)) {
     options.peers = peers_;
     core_ = without_gil([&] { return std::make_shared<Checkpointer>(std::move(options)); });
+    log_.emplace(core_->directory());
     all().insert(this);
   }
 
@@ -71,7 +73,7 @@ class PyCheckpointer {
       close(/*last=*/true);
     } catch (...) {
       try {
-        log("error", "a save to %s failed: %s", exception_of(std::current_exception()));
+        log_->save_failed(exception_of(std::current_exception()));
       } catch (...) {
         // No way is left to tell anybody.
       }
@@ -120,7 +122,8 @@ class PyCheckpointer {
         });
     last_ = ticket;
     last_step_ = checked;
-    warn_of_newer(checked, ticket.metrics().newer_step);
+    is_last_told_ = false;
+    log_->saved_below(checked, ticket.metrics().newer_step);
     return make_ticket(std::move(ticket));
   }
 
@@ -180,7 +183,8 @@ class PyCheckpointer {
     Value after = before;
     const auto found = without_gil([&] { return core_->resume(after, options); });
     if (!found) {
-      warn_of_others();
+      const auto other = core_->foreign_checkpoint();
+      if (!other.empty()) log_->found_others(other);
       return found;
     }
     saying_overwritten([&] {
@@ -279,9 +283,8 @@ class PyCheckpointer {
   // Before a state is walked, which runs code of the user's.
   void require_home() const { home_.require("a checkpointer"); }
   WalkOptions walking() const {
-    return {.purpose = Purpose::disk,
-            .allow_pickle = allow_pickle_,
-            .takes_chunks = peers_ != nullptr};
+    return {
+        .purpose = Purpose::disk, .allow_pickle = allow_pickle_, .takes_chunks = peers_ != nullptr};
   }
   // Those that exist. Touched under the GIL only.
   static std::set<PyCheckpointer*>& all() {
@@ -289,45 +292,13 @@ class PyCheckpointer {
     return *made;
   }
 
-  // Training is about to begin from nothing beside somebody's checkpoint.
-  void warn_of_others() const {
-    const auto other = core_->foreign_checkpoint();
-    if (other.empty()) return;
-    log("warning", "nothing was resumed: %s has no step of Understudy, but %s",
-        nb::cast(std::filesystem::path(other)));
-  }
-
-  // What the last save has met, once it has been written: the writer, and why it was that one;
-  // and what retention could not remove. Each once.
+  // What the last save has met, once it has been written.
   void log_last() {
-    if (!last_) return;
+    if (!last_ || is_last_told_) return;
     const auto metrics = last_->metrics();
-    if (metrics.writer.empty()) return;
-    last_.reset();
-    if (!is_writer_logged_) {
-      is_writer_logged_ = true;
-      log("info", "steps of %s are written by %s", nb::str(metrics.writer.c_str()));
-    }
-    if (warned_of_unremoved_.empty() && !metrics.unremoved.empty()) {
-      log("warning", "%s grows: %s", nb::str(metrics.unremoved.c_str()));
-    }
-    warned_of_unremoved_ = metrics.unremoved;
-  }
-
-  // Once for each newest step: a run that was rolled back saves below it again and again.
-  void warn_of_newer(std::int64_t step, std::optional<std::int64_t> newer) {
-    if (!newer || newer == warned_of_) return;
-    warned_of_ = newer;
-    log("warning",
-        "in %s, %s. Until the saves have passed it, resume() takes it; resume(step=..., "
-        "discard_newer=True) gives up the steps that are newer",
-        nb::str(fmt::format("step {} is saved, and there is step {}", step, *newer).c_str()));
-  }
-
-  void log(const char* level, const char* format, const nb::object& what) const {
-    nb::module_::import_("logging")
-        .attr("getLogger")("understudy")
-        .attr(level)(format, nb::cast(core_->directory()), what);
+    if (metrics.writer.empty()) return;  // it has not been written yet
+    is_last_told_ = true;
+    log_->written(metrics);
   }
 
   const bool allow_pickle_;
@@ -335,9 +306,8 @@ class PyCheckpointer {
   std::unique_ptr<LastWalk> last_walk_;
   std::optional<Ticket<std::filesystem::path>> last_;  // of the last call of save, and its step
   std::int64_t last_step_ = -1;
-  bool is_writer_logged_ = false;
-  std::string warned_of_unremoved_;
-  std::optional<std::int64_t> warned_of_;
+  bool is_last_told_ = false;
+  std::optional<RunLog> log_;
   const HomeProcess home_;
   bool is_finished_ = false;
   bool has_left_ = false;
@@ -353,8 +323,8 @@ void bind_checkpointer(nb::module_& m) {
       .def(
           "__init__",
           [](PyCheckpointer* self, nb::handle directory, nb::handle keep, const std::string& memory,
-             nb::handle group, double timeout, nb::handle per_rank, bool survive, const std::string& capture,
-             int images, const std::string& when_busy, bool huge_pages,
+             nb::handle group, double timeout, nb::handle per_rank, bool survive,
+             const std::string& capture, int images, const std::string& when_busy, bool huge_pages,
              std::optional<int> threads, bool allow_pickle, const std::string& writer,
              nb::handle max_write_rate) {
             Entry entry;
@@ -376,10 +346,12 @@ void bind_checkpointer(nb::module_& m) {
             new (self) PyCheckpointer(std::move(options), std::move(names), std::move(peers));
           },
           nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(),
-          nb::arg("memory") = "auto", nb::arg("group") = nb::none(), nb::arg("timeout") = 600.0, nb::arg("per_rank") = nb::make_tuple(),
-          nb::arg("survive") = false, nb::arg("capture") = "auto", nb::arg("images") = 2, nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
-          nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
-          nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none())
+          nb::arg("memory") = "auto", nb::arg("group") = nb::none(), nb::arg("timeout") = 600.0,
+          nb::arg("per_rank") = nb::make_tuple(), nb::arg("survive") = false,
+          nb::arg("capture") = "auto", nb::arg("images") = 2, nb::arg("when_busy") = "wait",
+          nb::arg("huge_pages") = false, nb::arg("threads") = nb::none(),
+          nb::arg("allow_pickle") = false, nb::arg("writer") = "auto",
+          nb::arg("max_write_rate") = nb::none())
       .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),
            nb::kw_only(), nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
            nb::arg("urgent") = false, docs::kSave)
@@ -395,7 +367,8 @@ void bind_checkpointer(nb::module_& m) {
       .def("steps", &PyCheckpointer::steps, "Complete steps, ascending.")
       .def("latest", &PyCheckpointer::latest, "The newest complete step, or None.")
       .def("wait", &PyCheckpointer::wait, nb::arg("timeout") = nb::none(), docs::kWaitAll)
-      .def("close", [](PyCheckpointer& self) { self.close(); }, docs::kCloseCheckpointer)
+      .def(
+          "close", [](PyCheckpointer& self) { self.close(); }, docs::kCloseCheckpointer)
       .def("__repr__", &PyCheckpointer::repr)
       .def_prop_ro("_last_save", &PyCheckpointer::last_save)
       .def_prop_ro("_peers", &PyCheckpointer::peers)
