@@ -26,6 +26,7 @@ from understudy._core import (
     load_file,
     save_file,
 )
+from understudy._per_rank import per_rank
 from understudy._preemption import Preemption
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Ticket",
     "__version__",
     "load_file",
+    "per_rank",
     "save_file",
     "torch",
 ]
@@ -47,4 +49,5 @@ __all__ = [
 # Names as users import them, in messages and pickles.
 for _public in (Checkpoint, Checkpointer, Keep, Preemption, Resumed, Snapshot, Stager, Ticket):
     _public.__module__ = __name__
+per_rank.__module__ = __name__
 del _public

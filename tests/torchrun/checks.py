@@ -242,22 +242,26 @@ def per_rank(folder: Path) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     rng = understudy.torch.RngState()
     torch.manual_seed(100 + rank)
-    state = {"rng": rng, "loader": {"at": 10 * rank}, "step": 1}
+    loader, seen = {"at": 10 * rank}, [rank]
+    state = {"rng": rng, "loader": loader, "seen": understudy.per_rank(seen), "step": 1}
     with checkpointer(folder / f"own-parts-{world}", per_rank="loader") as ckpt:
         ckpt.save(1, state).wait()
         drawn = torch.rand(3)
-        state["loader"]["at"] = -1
+        loader["at"] = seen[0] = -1
         assert ckpt.resume(state) == 1
         assert state["loader"]["at"] == 10 * rank and torch.equal(torch.rand(3), drawn)
+        assert seen == [rank]
         saved = ckpt.restore().state
         assert saved["loader"] == {i: {"at": 10 * i} for i in range(world)}
+        assert saved["seen"] == {i: [i] for i in range(world)}
         assert saved["step"] == 1 and sorted(saved["rng"]) == list(range(world))
 
 
 def per_rank_of_two(folder: Path) -> None:
     """By another number of ranks."""
     rng = understudy.torch.RngState()
-    state = {"rng": rng, "loader": {"at": -1}, "step": 0}
+    seen = [-1]
+    state = {"rng": rng, "loader": {"at": -1}, "seen": understudy.per_rank(seen), "step": 0}
     with checkpointer(folder / "own-parts-2", per_rank="loader") as ckpt:
         error = error_of(lambda: ckpt.resume(state))
         assert error.code == "invalid" and "is each rank's own" in str(error)
@@ -266,7 +270,8 @@ def per_rank_of_two(folder: Path) -> None:
         assert ckpt.resume(state, strict=False) == 1
         assert state["step"] == 1 and state["loader"] == {"at": -1}
         assert torch.equal(torch.get_rng_state(), before)
-        assert sorted(ckpt.resumed.missing) == ["loader", "rng"]
+        assert seen == [-1]
+        assert sorted(ckpt.resumed.missing) == ["loader", "rng", "seen"]
         state["step"] = 0
         assert ckpt.resume(state, names="step") == 1 and state["step"] == 1
 

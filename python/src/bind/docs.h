@@ -26,7 +26,8 @@ timeout: seconds that a process waits for another one, before the call or the ti
     Error (timeout). The making waits for a minute at most.
 per_rank: keys of the state whose values are each process's own (a data loader). All are kept, and
     each process resumes its own; with another number of processes that is an error, or, with
-    strict=False, they stay as they are. An RngState is one by itself.
+    strict=False, they stay as they are. An RngState is one by itself, and so is what
+    understudy.per_rank has marked.
 survive: not supported in this version; must be False.
 capture: 'blocking' copies the state before save() returns; 'overlapped' protects its pages and
     copies them while training goes on, and is an error where that is impossible; 'auto' overlaps

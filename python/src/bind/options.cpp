@@ -1,6 +1,7 @@
 #include "bind/options.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace understudy::python {
@@ -117,12 +118,14 @@ std::vector<std::string> per_rank_of(nb::handle names) {
 
 std::vector<std::string> per_rank_in(nb::handle state, std::vector<std::string> names) {
   if (!PyDict_Check(state.ptr())) return names;
-  static auto* const rng_state =
-      nb::object(nb::module_::import_("understudy.torch").attr("RngState")).release().ptr();
+  static const std::array marked{
+      nb::object(nb::module_::import_("understudy.torch").attr("RngState")).release().ptr(),
+      nb::object(nb::module_::import_("understudy._per_rank").attr("PerRank")).release().ptr()};
   PyObject *key = nullptr, *part = nullptr;
   Py_ssize_t position = 0;
   while (PyDict_Next(state.ptr(), &position, &key, &part) != 0) {
-    if (!nb::handle(part).type().is(nb::handle(rng_state)) || !PyUnicode_Check(key)) continue;
+    const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(part));
+    if (std::ranges::find(marked, type) == marked.end() || !PyUnicode_Check(key)) continue;
     auto name = text_of(key);
     if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
   }
