@@ -21,6 +21,6 @@ format::ChunkOffsets chunk_offsets(const ranks::Assignment& assignment, int rank
 /// The index's text of what all have added, by rank.
 std::string index_of_all(const ranks::Assignment& assignment,
                          const std::vector<std::string>& additions,
-                         std::vector<std::string> per_rank);
+                         std::vector<std::string> per_rank = {});
 
 }  // namespace understudy
