@@ -12,6 +12,7 @@
 Works without torch and without NumPy; neither is imported until a state needs it.
 """
 
+from understudy import _peers as _peers  # now: a Checkpointer may be made where it cannot be read
 from understudy import torch as torch
 from understudy._core import (
     Checkpoint,
