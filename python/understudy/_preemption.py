@@ -34,12 +34,11 @@ class Preemption:
     begins the notice. Handlers that were there before are called too. The handler does no I/O and
     takes no lock. Only the main thread can do this, as Python has it for signals.
 
-    Args:
-        ckpt: a Checkpointer that is open.
-        grace: seconds between the signal and the end of the process, as the scheduler has it (30
-            for Kubernetes and for torchrun, ``--signal=USR1@30`` for Slurm).
-        every: with several ranks, after how many calls of ``now`` they agree.
-        signals: what gives notice.
+    ckpt: a Checkpointer that is open.
+    grace: seconds between the signal and the end of the process, as the scheduler has it: 30 for
+        Kubernetes and torchrun.
+    every: with several ranks, after how many calls of ``now`` they agree.
+    signals: what gives notice.
     """
 
     def __init__(
