@@ -118,6 +118,10 @@ class Preemption:
         durable: then the newest durable step is an older one, which is logged; nothing is begun
         where no time is left. A step that has been resumed or saved last is not saved again, only
         waited for.
+
+        step: its number.
+        state: as for `Checkpointer.save`.
+        metadata: as for `Checkpointer.save`.
         """
         # What is known on every rank alike: no rank may save where another does not.
         resumed, last = self._ckpt.resumed, self._ckpt._last_save
