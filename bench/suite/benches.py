@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite import beside, dcp_ranks, drop_in, restore, save, stage, states, training
+from suite import beside, dcp_ranks, drop_in, ranks, restore, save, stage, states, training
 from suite.measure import Workload
 from suite.roofs import Roofs
 
@@ -78,6 +78,7 @@ _LARGE: dict[str, Run] = {
 }
 _NONE: dict[str, Run] = {
     "training": lambda s, _: [training.bench_training(s.large_nbytes, s.folder, s.repetitions)],
+    "ranks": lambda s, _: ranks.bench_ranks(s.large_nbytes, s.folder / "ranks", s.repetitions),
     "dcp": lambda s, _: dcp_ranks.bench_dcp(
         s.large_nbytes, s.folder, s.roofs.program, s.repetitions
     ),

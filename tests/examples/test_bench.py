@@ -72,6 +72,9 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
         "load, warm page cache",
         "load, cold page cache",
         "training, time added by a checkpoint",
+        "two ranks, FSDP2, save, durable",
+        "two ranks, FSDP2, loop stopped",
+        "two ranks, FSDP2, load in place, warm page cache",
         "dcp.save, 2 ranks",
         "dcp.load, 2 ranks, warm page cache",
     ]
@@ -87,7 +90,7 @@ def test_benchmark_runs_and_writes_every_figure(run: Run, tmp_path: Path) -> Non
             is_loss = name == "training, time added by a checkpoint"
             assert is_loss or min(figure["seconds"]) > 0, (name, figure["name"])
     is_cold = len(workloads["resume in place, cold page cache"]["figures"]) > 1
-    assert len(whole["targets"]) == (26 if is_cold else 24)
+    assert len(whole["targets"]) == (30 if is_cold else 28)
     assert all(name in whole["machine"] for name in ("processor", "file system", "kernel"))
 
 
