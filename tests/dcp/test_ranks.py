@@ -1,10 +1,9 @@
 """StorageWriter and StorageReader under torchrun, with gloo on the CPU."""
 
-import re
 from pathlib import Path
 
 import pytest
-from conftest import run_on_ranks
+from launches import Launches
 
 CHECKS_PY = Path(__file__).parent / "checks.py"
 
@@ -27,28 +26,14 @@ LAUNCHES = [
 CHECKS = [(i, name) for i, (_, names) in enumerate(LAUNCHES) for name in names if name != "killed"]
 
 
-class Launches:
-    """Each runs once, before the first check of it is asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._passed: list[set[str]] = []
-        self._outputs: list[str] = []
-
-    def result(self, launch: int) -> tuple[set[str], str]:
-        while len(self._passed) <= launch:
-            ranks, names = LAUNCHES[len(self._passed)]
-            status, output = run_on_ranks(ranks, CHECKS_PY, self._folder, *names)
-            if "killed" in names:
-                assert status != 0 and "hung" not in output, output
-            self._passed.append(set(re.findall(r"^passed (\w+)$", output, re.M)))
-            self._outputs.append(output)
-        return self._passed[launch], self._outputs[launch]
+def look(names: list[str], status: int, output: str) -> None:
+    if "killed" in names:
+        assert status != 0 and "hung" not in output, output
 
 
 @pytest.fixture(scope="module")
 def launches(tmp_path_factory: pytest.TempPathFactory) -> Launches:
-    return Launches(tmp_path_factory.mktemp("steps"))
+    return Launches(CHECKS_PY, LAUNCHES, tmp_path_factory.mktemp("steps"), look)
 
 
 @pytest.mark.parametrize(
