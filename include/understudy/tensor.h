@@ -37,6 +37,8 @@ class Storage {
   /// New zeroed memory, aligned to 64 bytes (to 2 MiB, so that huge pages fit,
   /// from 4 MiB up). Throws Error(no_space).
   static std::shared_ptr<const Storage> allocate(std::uint64_t nbytes);
+  /// The same for who writes every byte of it: its content is anything.
+  static std::shared_ptr<const Storage> allocate_for_overwrite(std::uint64_t nbytes);
 
   /// The first byte.
   std::byte* data() const noexcept { return data_; }

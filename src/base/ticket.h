@@ -17,8 +17,8 @@ struct TicketState {
   using Clock = std::chrono::steady_clock;
 
   /// Seconds since the call.
-  double elapsed() const {
-    return earlier_s + std::chrono::duration<double>(Clock::now() - began).count();
+  double elapsed(Clock::time_point now = Clock::now()) const {
+    return earlier_s + std::chrono::duration<double>(now - began).count();
   }
   /// Marks the snapshot as complete.
   void set_captured();

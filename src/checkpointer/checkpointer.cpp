@@ -158,7 +158,7 @@ void CheckpointerState::persist_next() {
       unremoved_ = done.unremoved;
     }
     std::lock_guard lock(job->ticket->mutex);
-    job->ticket->metrics.durable_s = job->ticket->elapsed();
+    job->ticket->metrics.durable_s = job->ticket->elapsed(done.durable_at);
     job->ticket->metrics.writer = done.writer;
     job->ticket->metrics.unremoved = done.unremoved;
   } catch (...) {

@@ -1,5 +1,6 @@
 #include "checkpointer/commit_for_all.h"
 
+#include <chrono>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -205,11 +206,13 @@ store::Committed CommitForAll::lead(const SaveOfAll& save, store::FolderLock& lo
   } catch (const std::exception& error) {
     give_up(as_error_of_rank(0, error));
   }
+  const auto durable_at = std::chrono::steady_clock::now();
   // D. The outcome.
   try_to_say([&] { exchanger_.ask(outcome, encode_outcome(nullptr), Want::none); });
   // E. Retention.
   return {.path = std::filesystem::path(lock.directory().name()) / store::step_name(save.step),
           .writer = std::move(shards[0].writer),
+          .durable_at = durable_at,
           .unremoved = commit->retire()};
 }
 
@@ -255,6 +258,7 @@ store::Committed CommitForAll::follow(const SaveOfAll& save, const os::Directory
   throw_outcome(word);
   return {.path = std::filesystem::path(run.name()) / store::step_name(save.step),
           .writer = {},
+          .durable_at = std::chrono::steady_clock::now(),
           .unremoved = {}};
 }
 

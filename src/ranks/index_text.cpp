@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "format/safetensors.h"
@@ -14,7 +15,7 @@ namespace {
 using Json = nlohmann::json;
 
 // Ours nests four deep.
-constexpr int kMaxJsonDepth = 8;
+constexpr std::size_t kMaxJsonDepth = 8;
 
 std::string dims_text(const Dims& dims) {
   return to_text(dims);  // as JSON has it
@@ -34,6 +35,54 @@ std::string tensor_text(const StoredTensor& tensor) {
                      format::json_string(tensor.path), name(tensor.dtype), dims_text(tensor.shape),
                      tensor.is_tensor ? "" : "\"tensor\": false, ", chunks);
 }
+
+// What is refused before the text becomes objects: bad JSON, keys twice, deep nesting. Apart from
+// the parsing, because nlohmann's own callbacks take time by the square of a list's length.
+class Checker final : public nlohmann::json_sax<Json> {
+ public:
+  std::string problem;
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return refuse("binary"); }  // JSON has none
+
+  bool start_object(std::size_t) override { return open(); }
+  bool start_array(std::size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& key) override {
+    if (keys_.back().insert(key).second) return true;
+    return refuse(format_text("the key {} twice", in_quotes(key)));
+  }
+
+  bool parse_error(std::size_t, const std::string&, const Json::exception& error) override {
+    return refuse(error.what());
+  }
+
+ private:
+  bool refuse(std::string why) {
+    problem = std::move(why);
+    return false;
+  }
+
+  bool open() {
+    if (keys_.size() == kMaxJsonDepth) return refuse("brackets in too many brackets");
+    keys_.emplace_back();
+    return true;
+  }
+
+  bool close() {
+    keys_.pop_back();
+    return true;
+  }
+
+  std::vector<std::set<std::string>> keys_;  // of each open bracket
+};
 
 class Reader {
  public:
@@ -63,24 +112,10 @@ class Reader {
     fail(ErrorCode::corrupt, "{} is not the index that it should be: {}", file_, why);
   }
 
-  // Without duplicate keys, at any depth.
   Json parse(std::string_view text) const {
-    std::vector<std::set<std::string>> keys;
-    const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-      if (depth > kMaxJsonDepth) refuse("brackets in too many brackets");
-      if (event == Json::parse_event_t::object_start) keys.emplace_back();
-      if (event == Json::parse_event_t::object_end) keys.pop_back();
-      if (event == Json::parse_event_t::key &&
-          !keys.back().insert(parsed.get<std::string>()).second) {
-        refuse(format_text("the key {} twice", in_quotes(parsed.get<std::string>())));
-      }
-      return true;
-    };
-    try {
-      return Json::parse(text, watch);
-    } catch (const Json::exception& error) {
-      refuse(error.what());
-    }
+    Checker checker;
+    if (!Json::sax_parse(text.begin(), text.end(), &checker)) refuse(checker.problem);
+    return Json::parse(text);
   }
 
   const Json& member(const Json& object, const char* name) const {

@@ -64,7 +64,7 @@ class Loader {
       }
     }
     new_nbytes_ += nbytes;
-    const auto made = Storage::allocate(nbytes);
+    const auto made = Storage::allocate_for_overwrite(nbytes);
     destinations_.push_back({entry(e).begin, nbytes, made->data(), true});
     return made;
   }

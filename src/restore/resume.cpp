@@ -53,7 +53,7 @@ class PrivateCopies {
  private:
   std::shared_ptr<const Storage> storage_for(const std::shared_ptr<const Storage>& from) {
     auto& to = storages_[from];
-    if (!to) to = Storage::allocate(from->nbytes());
+    if (!to) to = Storage::allocate_for_overwrite(from->nbytes());
     return to;
   }
 
@@ -218,8 +218,7 @@ ResumeOutcome resume_shards(const store::StepFolder& step, store::StepShards& sh
   const auto own = ranks::own_parts_of(leaves.skeleton(), leaves.index().per_rank,
                                        static_cast<int>(leaves.index().chunks.files.size()),
                                        rules.own, step.path.native());
-  const auto saved =
-      leaves.leaves_for(state, renamed(own, state, rules.rename), rules.match.names);
+  const auto saved = leaves.leaves_for(state, renamed(own, state, rules.rename), rules.match.names);
   auto outcome =
       resume_decoded({saved, step.path.native(), leaves.bytes(), leaves.arrangement(), false},
                      state, rules, copiers);

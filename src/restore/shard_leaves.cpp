@@ -166,7 +166,7 @@ Value ShardLeaves::put_together(const StoredTensor& tensor, const Chunk& wanted,
 Tensor ShardLeaves::read_now(const Tensor& stored) const {
   const auto& from = *stored.storage();
   os::require_memory("a tensor that shares memory", from.nbytes());
-  const auto memory = Storage::allocate(from.nbytes());
+  const auto memory = Storage::allocate_for_overwrite(from.nbytes());
   StoredBytes::Reading reading;
   bytes_.add(reading, from.data(), from.nbytes(), memory->data(), true);
   bytes_.read(std::move(reading));

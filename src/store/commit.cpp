@@ -2,6 +2,7 @@
 // it leaves.
 #include "store/commit.h"
 
+#include <chrono>
 #include <utility>
 
 #include "base/error.h"
@@ -29,6 +30,7 @@ Committed commit_step(FolderLock& lock, std::int64_t step, ShardSource& source,
   }
   return {.path = std::filesystem::path(lock.directory().name()) / step_name(step),
           .writer = std::move(written.writer),
+          .durable_at = std::chrono::steady_clock::now(),
           .unremoved = commit.retire()};
 }
 

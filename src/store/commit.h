@@ -1,6 +1,7 @@
 // The commit protocol (docs/commit.md): a step is there whole, or not at all.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -32,9 +33,12 @@ struct CommitOptions {
   std::optional<Keep> keep;  ///< retention, after the commit
 };
 
+/// A step that is durable.
 struct Committed {
   std::filesystem::path path;  ///< the step's folder
   std::string writer;
+  /// When it became so; what retention takes comes later.
+  std::chrono::steady_clock::time_point durable_at{};
   /// What retention and clearing could not remove, and why; empty when nothing is left.
   std::string unremoved;
 };

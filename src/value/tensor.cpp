@@ -58,10 +58,10 @@ bool check_sizes(const Dims& shape, const Dims& strides, std::uint64_t item_size
   return is_empty;
 }
 
-}  // namespace
-
-std::shared_ptr<const Storage> Storage::allocate(std::uint64_t nbytes) {
-  // calloc and not aligned_alloc for the small: zeroed pages come free of charge.
+// Small memory comes from `allocate_small`, large from the system, with zeros.
+template <class AllocateSmall>
+std::shared_ptr<const Storage> make_storage(std::uint64_t nbytes,
+                                            const AllocateSmall& allocate_small) {
   if (nbytes >= kLargeNbytes) {
     const auto length = round_up(nbytes, kHugePageNbytes) + kHugePageNbytes;
     void* base = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -74,12 +74,23 @@ std::shared_ptr<const Storage> Storage::allocate(std::uint64_t nbytes) {
     return std::make_shared<Storage>(data, nbytes, std::move(owner));
   }
   constexpr std::uint64_t kCacheLine = 64;  // no two storages share a cache line
-  void* base = std::calloc(1, nbytes + kCacheLine);
+  void* base = allocate_small(nbytes + kCacheLine);
   if (base == nullptr) fail(ErrorCode::no_space, "cannot allocate {} bytes of memory", nbytes);
   std::shared_ptr<void> owner(base, [](void* p) { std::free(p); });
   auto* data = reinterpret_cast<std::byte*>(
       round_up(reinterpret_cast<std::uintptr_t>(base), std::uintptr_t{kCacheLine}));
   return std::make_shared<Storage>(data, nbytes, std::move(owner));
+}
+
+}  // namespace
+
+std::shared_ptr<const Storage> Storage::allocate(std::uint64_t nbytes) {
+  // calloc and not aligned_alloc for the small: zeroed pages come free of charge.
+  return make_storage(nbytes, [](std::size_t n) { return std::calloc(1, n); });
+}
+
+std::shared_ptr<const Storage> Storage::allocate_for_overwrite(std::uint64_t nbytes) {
+  return make_storage(nbytes, [](std::size_t n) { return std::malloc(n); });
 }
 
 Tensor::Tensor(std::shared_ptr<const Storage> storage, DType dtype, Dims shape, Dims strides,

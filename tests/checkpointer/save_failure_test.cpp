@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "fakes/child.h"
 #include "fakes/expect_error.h"
@@ -48,6 +50,24 @@ TEST_F(SaveFailureTest, WhatRetentionCannotRemoveIsToldByTheTicketAndByClose) {
   EXPECT_TRUE(ckpt.wait());
   expect_error(ErrorCode::io, "are saved, but " + told, [&] { ckpt.close(); });
   EXPECT_NO_THROW(ckpt.close());
+}
+
+TEST_F(SaveFailureTest, WhatRetentionTakesIsNoPartOfTheTimeUntilAStepIsDurable) {
+  static constexpr auto kRemoval = std::chrono::milliseconds(50);
+  Checkpointer ckpt({.directory = folder_ / "run", .keep = 1});
+  ckpt.save(1, training_state(1)).wait();
+  auto table = os::system_calls();
+  table.unlinkat = [](int dir, const char* path, int flags) {
+    std::this_thread::sleep_for(kRemoval);
+    return ::unlinkat(dir, path, flags);
+  };
+  os::ReplaceCalls slow(table);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto ticket = ckpt.save(2, training_state(2));
+  ticket.wait();
+  const std::chrono::duration<double> all = std::chrono::steady_clock::now() - begin;
+  EXPECT_THAT(ckpt.steps(), ElementsAre(2));
+  EXPECT_LT(std::chrono::duration<double>(ticket.metrics().durable_s), all - kRemoval);
 }
 
 TEST_F(SaveFailureTest, SaveThatTheSystemRefusesAThreadHasNotHappened) {
