@@ -22,10 +22,22 @@ int usable_cores() {
   return std::min(cores, limits_of_own_groups().cores);
 }
 
+namespace {
+
+int ranks_here() {
+  const char* text = std::getenv("LOCAL_WORLD_SIZE");
+  return text != nullptr ? std::max(std::atoi(text), 1) : 1;
+}
+
+}  // namespace
+
 int cores_of_this_rank() {
-  int ranks = 1;
-  if (const char* text = std::getenv("LOCAL_WORLD_SIZE")) ranks = std::max(std::atoi(text), 1);
-  return std::max(usable_cores() / ranks, 1);
+  return std::max(usable_cores() / ranks_here(), 1);
+}
+
+int share_of_this_rank(int threads) {
+  constexpr int kLeast = 2;  // one works while another waits
+  return std::min(threads, std::max(threads / ranks_here(), kLeast));
 }
 
 std::string host_name() {

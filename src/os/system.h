@@ -13,6 +13,10 @@ int usable_cores();
 /// machine (LOCAL_WORLD_SIZE). At least 1.
 int cores_of_this_rank();
 
+/// Of the threads by which one process keeps a disk busy this rank's share, as of the cores. Two
+/// are left in any case, if there were as many.
+int share_of_this_rank(int threads);
+
 /// The machine's name, or the container's; "" when the system does not say.
 std::string host_name();
 

@@ -50,7 +50,8 @@ class PartReader::Impl {
  public:
   Impl(const std::filesystem::path& path, const LoadFileOptions& options)
       : options_(options),
-        readers_("us-read", options.threads > 0 ? options.threads : restore::kReadThreads) {
+        readers_("us-read", options.threads > 0 ? options.threads
+                                                : os::share_of_this_rank(restore::kReadThreads)) {
     os::require_path(path);
     step_ = store::look_at_step(path);
     if (!step_.is_complete()) {

@@ -171,7 +171,7 @@ void BlockReader::run(const Plan& plan) {
   const bool is_cached = file_.file().is_cached(sample);
   const int most = readers_.threads();
   const auto threads =
-      static_cast<std::uint64_t>(is_cached ? std::clamp(os::usable_cores(), 1, most) : most);
+      static_cast<std::uint64_t>(is_cached ? std::clamp(os::cores_of_this_rank(), 1, most) : most);
   // When the disk is waited for, a row a thread; else smaller ones, so that all end together.
   const std::uint64_t rows = is_cached ? 4 * threads : threads;
   const auto row = std::clamp<std::uint64_t>((count + rows - 1) / rows, 1, kMaxRowBlocks);

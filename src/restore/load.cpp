@@ -101,7 +101,9 @@ namespace understudy {
 
 Value load_file(const std::filesystem::path& path, const LoadFileOptions& options) {
   os::require_path(path);
-  WorkerPool readers("us-read", options.threads > 0 ? options.threads : restore::kReadThreads);
+  WorkerPool readers("us-read", options.threads > 0
+                                    ? options.threads
+                                    : os::share_of_this_rank(restore::kReadThreads));
   const auto found = os::find_file(path);
   if (found && found->type == os::FileInfo::Type::directory) {
     return restore::load_folder(path, options, readers);

@@ -74,7 +74,7 @@ struct Writer::State {
 BlockWriter* Writer::State::ring() {
   if (!ring_writer && ring_refusal.empty()) {
     const int threads =
-        options.threads > 0 ? options.threads : std::min(kRingThreads, os::usable_cores());
+        options.threads > 0 ? options.threads : std::min(kRingThreads, os::cores_of_this_rank());
     ring_writer = make_ring_writer(threads, options.low_priority, ring_refusal);
   }
   return ring_writer.get();
@@ -82,8 +82,9 @@ BlockWriter* Writer::State::ring() {
 
 BlockWriter* Writer::State::threads() {
   if (!thread_writer) {
-    thread_writer = make_thread_writer(options.threads > 0 ? options.threads : kDeviceDepth,
-                                       options.low_priority);
+    const int threads =
+        options.threads > 0 ? options.threads : os::share_of_this_rank(kDeviceDepth);
+    thread_writer = make_thread_writer(threads, options.low_priority);
   }
   return thread_writer.get();
 }

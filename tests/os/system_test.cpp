@@ -32,5 +32,16 @@ TEST(CoresOfThisRank, AreAShareOfTheUsableOnes) {
   EXPECT_EQ(cores_of_this_rank(), usable_cores());
 }
 
+TEST(ShareOfThisRank, LeavesTwoThreadsForTheDisk) {
+  unsetenv("LOCAL_WORLD_SIZE");
+  EXPECT_EQ(share_of_this_rank(8), 8);
+  setenv("LOCAL_WORLD_SIZE", "2", 1);
+  EXPECT_EQ(share_of_this_rank(8), 4);
+  EXPECT_EQ(share_of_this_rank(1), 1);
+  setenv("LOCAL_WORLD_SIZE", "100000", 1);
+  EXPECT_EQ(share_of_this_rank(8), 2);
+  unsetenv("LOCAL_WORLD_SIZE");
+}
+
 }  // namespace
 }  // namespace understudy::os
