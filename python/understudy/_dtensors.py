@@ -35,12 +35,60 @@ def look(tensor: Any) -> tuple[Any, Sequence[int], Sequence[int]] | str:
     if len(chunks) > 1:
         return f"of which this process has {len(chunks)} parts, where one is taken"
     (chunk,) = chunks
+    pieces = _most_pieces(tensor)
+    if pieces > 1:
+        return (
+            f"with the placements {tuple(tensor.placements)}, by which this process has {pieces} "
+            "parts of it that do not adjoin, where one is taken: redistribute() it first"
+        )
     if tuple(chunk.sizes) != tuple(local.shape):
         return (
             f"whose part here has shape {list(local.shape)}, where its placements say "
             f"{list(chunk.sizes)}"
         )
     return local, shape, tuple(chunk.offsets)
+
+
+def _most_pieces(tensor: Any) -> int:
+    """Into how many pieces what this process has of a dimension falls. More than one where a
+    dimension is cut by another order than that of the mesh, and nothing cuts the pieces apart."""
+    if not any(hasattr(placement, "split_factor") for placement in tensor.placements):
+        return 1
+    runs: dict[int, list[tuple[int, int]]] = {}  # of each dimension: begin and end
+    mesh = tensor.device_mesh
+    for count, at, placement in zip(
+        mesh.shape, mesh.get_coordinate(), tensor.placements, strict=True
+    ):
+        dim = getattr(placement, "dim", None)
+        if dim is None:
+            continue
+        own: list[tuple[int, int]] = []
+        blocks = _cut(
+            runs.get(dim, [(0, tensor.shape[dim])]), getattr(placement, "split_factor", 1)
+        )
+        for begin, end in (run for block in blocks for run in _cut(block, count)[at]):
+            if own and own[-1][1] == begin:
+                own[-1] = own[-1][0], end
+            else:
+                own.append((begin, end))
+        runs[dim] = own
+    return max((len(own) for own in runs.values()), default=1)
+
+
+def _cut(runs: list[tuple[int, int]], count: int) -> list[list[tuple[int, int]]]:
+    """Runs cut into `count` parts, as torch.chunk does: the first ones are full."""
+    size = sum(end - begin for begin, end in runs)
+    full = -(-size // count)
+    parts: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+    at = 0
+    for begin, end in runs:
+        while begin < end:
+            part = at // full
+            until = min(end, begin + (part + 1) * full - at)
+            parts[part].append((begin, until))
+            at += until - begin
+            begin = until
+    return parts
 
 
 def own(target: Any, saved: dict[Any, Any] | None) -> Any:

@@ -11,6 +11,7 @@
 #include "checkpointer/resume_run.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
+#include "os/system.h"
 #include "restore/load.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
@@ -26,13 +27,14 @@ CheckpointerState::CheckpointerState(CheckpointerOptions given)
       team_(options.peers && options.peers->count() > 1
                 ? std::make_unique<Team>(options.peers, options.timeout)
                 : nullptr),
+      own_state_(team_ ? std::make_unique<RankState>(options.peers->rank()) : nullptr),
       folder_(open_run(options.directory, team_.get())),
       stager_(stager_options(options)),
       writer_({.low_priority = true,
                .choice = options.writer,
                .max_rate = options.max_write_rate.value_or(0)}),
       queue_(options.images),
-      readers_("us-read", restore::kReadThreads) {}
+      readers_("us-read", os::share_of_this_rank(restore::kReadThreads)) {}
 
 CheckpointerState::~CheckpointerState() = default;
 
@@ -295,7 +297,7 @@ const auto ignore_captured = [](Capturing&, std::exception_ptr) {};
 Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
                                     const SaveOptions& options, std::uint64_t number) {
   state_->require_here();
-  if (state_->has_team()) return state_->save_with_team(step, state, options);
+  if (state_->has_team()) return state_->save_with_team(step, state, number, options);
   const auto own = state_->options.peers ? ranks::alone(state) : state;
   return *state_->save(step, &own, options, [&](const auto& ticket) {
     return state_->stager().capture(own, number, ticket, false, ignore_captured);
@@ -305,7 +307,7 @@ Ticket<fs::path> Checkpointer::save(std::int64_t step, const Value& state,
 std::optional<Ticket<fs::path>> Checkpointer::save_again(std::int64_t step, const Again& again,
                                                          const SaveOptions& options) {
   state_->require_here();
-  if (state_->has_team()) return {};
+  if (state_->has_team()) return state_->save_again_with_team(step, again, options);
   return state_->save(step, nullptr, options, [&](const auto& ticket) {
     return state_->stager().capture(again, ticket, false, ignore_captured);
   });

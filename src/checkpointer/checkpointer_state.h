@@ -16,6 +16,7 @@
 #include "base/ticket.h"
 #include "base/worker_pool.h"
 #include "checkpointer/newest_step.h"
+#include "checkpointer/rank_state.h"
 #include "checkpointer/run_folder.h"
 #include "checkpointer/save_queue.h"
 #include "checkpointer/team.h"
@@ -38,9 +39,12 @@ class CheckpointerState {
   Ticket<std::uint64_t> prewarm(const Value& state);
   Checkpoint restore(const RestoreOptions& how);
   std::optional<std::int64_t> resume(Value& state, const ResumeOptions& how);
-  // With other ranks. The state is at hand: what a rank writes is a part of it.
+  // With other ranks. The second may give nothing: then nothing was said to them.
   Ticket<std::filesystem::path> save_with_team(std::int64_t step, const Value& state,
-                                               const SaveOptions& how);
+                                               std::uint64_t number, const SaveOptions& how);
+  std::optional<Ticket<std::filesystem::path>> save_again_with_team(std::int64_t step,
+                                                                    const Again& again,
+                                                                    const SaveOptions& how);
   void fail_save(std::int64_t step, const std::exception& why);
   void fail_resume(const std::exception& why);
   bool has_team() const { return team_ != nullptr; }
@@ -64,6 +68,8 @@ class CheckpointerState {
   void publish(const std::shared_ptr<SaveJob>& job);
   void persist_next();
   store::Committed persist(SaveJob& job);
+  Ticket<std::filesystem::path> save_with_team(std::int64_t step, const SaveOptions& how,
+                                               const std::function<void()>& take);
   store::Committed persist_with_team(SaveJob& job);
   void drop_waiting_of_all(std::int64_t urgent_step);
   std::optional<std::int64_t> chosen_step(std::optional<std::int64_t> step,
@@ -81,7 +87,8 @@ class CheckpointerState {
   }
 
   HomeProcess home_;
-  const std::unique_ptr<Team> team_;  ///< null where there are no other ranks
+  const std::unique_ptr<Team> team_;            ///< null where there are no other ranks
+  const std::unique_ptr<RankState> own_state_;  ///< with other ranks: of the call under way
   const RunFolder folder_;
   StagerState stager_;
   store::Writer writer_;

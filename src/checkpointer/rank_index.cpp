@@ -5,17 +5,16 @@
 
 #include "base/error.h"
 #include "ranks/index_text.h"
+#include "ranks/state_parts.h"
 #include "store/commit.h"
 
 namespace understudy {
 
-std::string index_part(const ranks::StateParts& parts, const ranks::Assignment& assignment,
-                       int rank) {
+bool adds_to_index(const ranks::Assignment& assignment, int rank) {
   // Plain values without a tensor beside them have no path there: rank 0's stand for all.
-  const bool has_own = std::ranges::any_of(assignment.tensors, [&](const auto& tensor) {
-    return tensor.ranks.front() > 0 && std::ranges::binary_search(tensor.ranks, rank);
-  });
-  return rank == 0 || has_own || parts.has_own ? ranks::encode_skeleton(parts.skeleton) : "";
+  return rank == 0 || std::ranges::any_of(assignment.tensors, [&](const auto& tensor) {
+           return tensor.ranks.front() > 0 && std::ranges::binary_search(tensor.ranks, rank);
+         });
 }
 
 format::ChunkOffsets chunk_offsets(const ranks::Assignment& assignment, int rank) {

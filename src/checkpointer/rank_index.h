@@ -6,14 +6,12 @@
 
 #include "format/sharding_info.h"
 #include "ranks/assignment.h"
-#include "ranks/state_parts.h"
 
 namespace understudy {
 
-/// A rank's addition: its skeleton, where it has paths that rank 0 lacks or parts of its own; rank
-/// 0's always.
-std::string index_part(const ranks::StateParts& parts, const ranks::Assignment& assignment,
-                       int rank);
+/// Whether a rank adds its skeleton: rank 0 does, and who has paths that rank 0 lacks. (Who has
+/// parts of its own does, too.)
+bool adds_to_index(const ranks::Assignment& assignment, int rank);
 
 /// Where the chunks that a rank writes begin in their tensors.
 format::ChunkOffsets chunk_offsets(const ranks::Assignment& assignment, int rank);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/ticket.h"
+#include "checkpointer/sources.h"
 #include "checkpointer/team.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
@@ -31,6 +32,8 @@ struct SaveJob {
   std::shared_ptr<store::FolderLock> lock;
   std::unique_ptr<store::Unlimited> unlimited;  ///< of an urgent one, until it has ended
   std::optional<TeamSave> team{};               ///< with other ranks
+  std::shared_ptr<const ShardChunks> chunks{};  ///< then: where this rank's lie in their tensors
+  std::string index{};                          ///< and what it adds to the index
   std::exception_ptr capture_failure{};         ///< then nothing was captured; the others are told
   /// The urgent step in whose favour rank 0 dropped it; it keeps its turn, to tell the others.
   std::optional<std::int64_t> dropped_for{};

@@ -5,7 +5,6 @@
 #include "checkpointer/rank_index.h"
 #include "checkpointer/sources.h"
 #include "format/metadata.h"
-#include "ranks/per_rank.h"
 #include "ranks/wire.h"
 
 namespace understudy {
@@ -41,7 +40,35 @@ std::string way_of(const SaveOptions& how) {
 }  // namespace
 
 Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Value& state,
-                                                   const SaveOptions& how) {
+                                                   std::uint64_t number, const SaveOptions& how) {
+  return save_with_team(step, how, [&] {
+    require_storable(state, /*by_all=*/true);
+    own_state_->take(state, number, how.per_rank);
+  });
+}
+
+// Whether it is the last one is known before anything is exchanged: if not, the caller saves it as
+// a whole, in the same call of all.
+std::optional<Ticket<fs::path>> CheckpointerState::save_again_with_team(std::int64_t step,
+                                                                        const Again& again,
+                                                                        const SaveOptions& how) {
+  std::exception_ptr failure;
+  try {
+    if (!own_state_->take(again, how.per_rank)) return {};
+  } catch (const std::exception&) {
+    failure = std::current_exception();  // for all
+  }
+  return save_with_team(step, how, [&] {
+    if (failure) std::rethrow_exception(failure);
+  });
+}
+
+Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const SaveOptions& how,
+                                                   const std::function<void()>& take) {
+  struct LetGo {
+    RankState& state;
+    ~LetGo() { state.let_go(); }
+  } const at_the_end{*own_state_};
   std::shared_ptr<TicketState> ticket = make_home<TicketState>();
   auto job = std::make_shared<SaveJob>();
   job->ticket = ticket;
@@ -52,7 +79,6 @@ Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Valu
   job->urgent = how.urgent;
   const auto prepare = [&]() -> Team::Prepared {
     throw_unseen_failure();
-    require_storable(state, /*by_all=*/true);
     job->metadata = metadata_to_json(how.metadata);
     folder_.require();
     if (team_->is_first()) {
@@ -66,10 +92,8 @@ Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Valu
     // What an urgent one drops makes room.
     const bool is_busy =
         options.when_busy != WhenBusy::wait && !how.urgent && !queue_.has_free_image();
-    auto parts =
-        ranks::split_state(ranks::with_own_parts(state, how.per_rank, options.peers->rank()));
-    parts.has_own = !how.per_rank.empty();
-    return {std::move(parts), is_busy};
+    take();
+    return {own_state_->outline(), own_state_->hash(), is_busy};
   };
   std::string busy;
   job->team = team_->agree(step, way_of(how), prepare, busy);
@@ -90,8 +114,9 @@ Ticket<fs::path> CheckpointerState::save_with_team(std::int64_t step, const Valu
       job->unlimited = std::make_unique<store::Unlimited>(writer_);
       drop_waiting_of_all(step);
     }
-    job->capturing =
-        stager_.capture(job->team->shard, 0, ticket, false, [](Capturing&, std::exception_ptr) {});
+    job->capturing = own_state_->capture(stager_, job->team->assignment, ticket);
+    job->chunks = own_state_->chunks();
+    job->index = own_state_->index_part(*job->team->assignment);
   } catch (const std::exception&) {
     job->capture_failure = std::current_exception();
   }
@@ -132,9 +157,9 @@ store::Committed CheckpointerState::persist_with_team(SaveJob& job) {
                         snapshot = job.capturing->take();
                         folder_.require();
                         return source_of(snapshot->shared_state()->contents(), header_metadata({}),
-                                         job.team->chunks);
+                                         *job.chunks);
                       },
-                      job.team->index};
+                      job.index};
   auto* const done = &job.ticket->done_nbytes;
   if (!team_->is_first()) {
     return team_->commit().follow(job.team->save, folder_.require(), part, writer_, done);

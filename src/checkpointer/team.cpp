@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "checkpointer/rank_index.h"
 #include "ranks/rank_names.h"
 #include "ranks/wire.h"
 
@@ -51,16 +50,13 @@ std::optional<TeamSave> Team::agree(std::int64_t step, const std::string& how,
   const Topic outlines{kCalls, next_number(), "outlines", step};
   const SaveOfAll save{step, next_save_++};
   Prepared prepared;
-  const auto& parts = prepared.parts;
-  std::string outline;
   try {
     prepared = prepare();
-    outline = ranks::encode_outline(ranks::outline_of(parts));
   } catch (const std::exception& error) {
     exchanger_.require_all(topic, exchanger_.tell_failure(topic, error));
     throw;
   }
-  const auto mine = encode({how, ranks::outline_hash(outline), made_by_, prepared.is_busy});
+  const auto mine = encode({how, std::string(prepared.hash), made_by_, prepared.is_busy});
   std::vector<Call> calls;
   for (const auto& text : exchanger_.require_all(topic, exchanger_.ask(topic, mine))) {
     calls.push_back(decode_call(text, static_cast<int>(calls.size())));
@@ -77,7 +73,7 @@ std::optional<TeamSave> Team::agree(std::int64_t step, const std::string& how,
   if (!is_last) {
     made_by_ = 0;
     std::vector<ranks::Outline> all;
-    const auto texts = exchanger_.require_all(outlines, exchanger_.ask(outlines, outline));
+    const auto texts = exchanger_.require_all(outlines, exchanger_.ask(outlines, prepared.outline));
     for (std::size_t rank = 0; rank < texts.size(); ++rank) {
       all.push_back(ranks::decode_outline(texts[rank], static_cast<int>(rank)));
     }
@@ -86,10 +82,7 @@ std::optional<TeamSave> Team::agree(std::int64_t step, const std::string& how,
     for (auto& call : calls) hashes_.push_back(std::move(call.hash));
     made_by_ = save.number;
   }
-  const auto rank = peers_->rank();
-  return TeamSave{save, ranks::shard_of(parts, *assignment_, rank),
-                  chunk_offsets(*assignment_, rank), index_part(parts, *assignment_, rank),
-                  assignment_};
+  return TeamSave{save, assignment_};
 }
 
 void Team::fail_agree(std::int64_t step, const std::exception& why) {

@@ -8,22 +8,18 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpointer/commit_for_all.h"
-#include "format/sharding_info.h"
 #include "ranks/assignment.h"
-#include "ranks/state_parts.h"
 #include "understudy/peers.h"
 
 namespace understudy {
 
-/// What a rank does for one save, once all have agreed.
+/// What all have agreed for one save.
 struct TeamSave {
   SaveOfAll save;
-  Value shard;                  ///< what this rank writes
-  format::ChunkOffsets chunks;  ///< where it lies in its tensors
-  std::string index;            ///< what it adds to the index
   std::shared_ptr<const ranks::Assignment> assignment;
 };
 
@@ -48,8 +44,9 @@ class Team {
 
   /// The call on this rank, before it is agreed.
   struct Prepared {
-    ranks::StateParts parts;
-    bool is_busy = false;  ///< as Call::is_busy; where saves wait for images nobody is
+    std::string_view outline;  ///< encoded
+    std::string_view hash;     ///< of it
+    bool is_busy = false;      ///< as Call::is_busy; where saves wait for images nobody is
   };
 
   /// What a rank sees of the folder of rank 0.
@@ -64,7 +61,7 @@ class Team {
   bool is_first() const { return peers_->rank() == 0; }
   const CommitForAll& commit() const { return commit_; }
 
-  /// The call of a save. `prepare` checks what can be known at once, and takes the state apart;
+  /// The call of a save. `prepare` checks what can be known at once, and says what the state is;
   /// when it throws on one rank, all throw its Error. `how` must be the same on all. Nothing but a
   /// few bytes is exchanged when the outlines are the last ones. Nothing, on all ranks, when one is
   /// busy; `busy` then names those that are.

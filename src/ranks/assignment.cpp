@@ -16,6 +16,9 @@ namespace {
 struct Gathered {
   const TensorOutline* first = nullptr;
   int first_rank = 0;
+  const TensorOutline* tie = nullptr;  // of the first rank that can tell: it has elements
+  int tie_rank = 0;
+  bool is_apart = false;                      // cut, and tied on some ranks only
   std::vector<int> ranks;                     // that have the path
   std::map<Chunk, std::vector<int>> holders;  // of chunks with elements
 };
@@ -30,6 +33,7 @@ class Planner {
     assignment.nbytes.assign(outlines.size(), 0);
     for (const auto& tensor : tensors_) assignment.tensors.push_back(make(tensor));
     require_possible(assignment);
+    untie_cut(assignment);
     choose_writers(assignment);
     follow_shared(assignment);
     return assignment;
@@ -39,7 +43,9 @@ class Planner {
   void gather(const TensorOutline& outline, int rank) {
     const auto [place, is_new] = by_path_.try_emplace(outline.path, tensors_.size());
     if (is_new) {
-      tensors_.push_back({&outline, rank, {}, {}});
+      auto& added = tensors_.emplace_back();
+      added.first = &outline;
+      added.first_rank = rank;
       if (!possible_nbytes(outline.shape, outline.dtype)) {
         fail(ErrorCode::invalid, "'{}' on rank {} has a shape that no tensor can have: {}",
              outline.path, rank, to_text(outline.shape));
@@ -47,6 +53,7 @@ class Planner {
     }
     auto& tensor = tensors_[place->second];
     require_same(tensor, outline, rank);
+    note_tie(tensor, outline, rank);
     tensor.ranks.push_back(rank);
     for (const auto& chunk : outline.chunks) {
       if (!lies_within(chunk, outline.shape)) {
@@ -77,13 +84,6 @@ class Planner {
       fail(ErrorCode::invalid, "'{}' is {} on rank {} and {} on rank {}; one path is one tensor",
            other.path, name(first.dtype), tensor.first_rank, name(other.dtype), rank);
     }
-    if (first.shares_with != other.shares_with) {
-      const auto say = [](const TensorOutline& t) {
-        return t.shares_with.empty() ? "by itself" : "shared with '" + t.shares_with + "'";
-      };
-      fail(ErrorCode::invalid, "the bytes of '{}' are {} on rank {} and {} on rank {}", other.path,
-           say(first), tensor.first_rank, say(other), rank);
-    }
     if (first.shape != other.shape) {
       fail(ErrorCode::invalid,
            "'{}' has the shape {} on rank {} and {} on rank {}; one path is one tensor", other.path,
@@ -91,10 +91,39 @@ class Planner {
     }
   }
 
+  static bool is_cut(const TensorOutline& outline) {
+    return outline.chunks.size() != 1 || outline.chunks[0] != whole(outline.shape);
+  }
+
+  // Whoever has no element of a cut tensor cannot know what it shares.
+  static void note_tie(Gathered& tensor, const TensorOutline& other, int rank) {
+    const bool can_tell =
+        is_empty(whole(other.shape)) ||
+        std::ranges::any_of(other.chunks, [](const Chunk& chunk) { return !is_empty(chunk); });
+    if (!can_tell) return;
+    if (tensor.tie == nullptr) {
+      tensor.tie = &other;
+      tensor.tie_rank = rank;
+    }
+    if (tensor.tie->shares_with == other.shares_with) return;
+    if (is_cut(other) || is_cut(*tensor.tie)) {
+      tensor.is_apart = true;
+      return;
+    }
+    const auto say = [](const TensorOutline& t) {
+      return t.shares_with.empty() ? "by itself" : "shared with '" + t.shares_with + "'";
+    };
+    fail(ErrorCode::invalid, "the bytes of '{}' are {} on rank {} and {} on rank {}", other.path,
+         say(*tensor.tie), tensor.tie_rank, say(other), rank);
+  }
+
   static PlannedTensor make(const Gathered& gathered) {
     const auto& outline = *gathered.first;
-    PlannedTensor tensor{outline.path,        outline.dtype,  outline.shape,    {},
-                         outline.shares_with, gathered.ranks, outline.is_tensor};
+    PlannedTensor tensor{outline.path, outline.dtype,  outline.shape,    {},
+                         "",           gathered.ranks, outline.is_tensor};
+    if (gathered.tie != nullptr && !gathered.is_apart) {
+      tensor.shares_with = gathered.tie->shares_with;
+    }
     if (is_empty(whole(outline.shape))) {
       tensor.chunks = {{whole(outline.shape), 0, gathered.ranks, 0}};
       return tensor;
@@ -161,21 +190,42 @@ class Planner {
     }
   }
 
+  // Null where it shares with nothing that is cut in the same way, on the same ranks.
+  const PlannedTensor* shared_with(const Assignment& assignment,
+                                   const PlannedTensor& tensor) const {
+    const auto found = by_path_.find(tensor.shares_with);
+    if (found == by_path_.end()) return nullptr;
+    const auto& first = assignment.tensors[found->second];
+    const bool is_one_chunk = tensor.chunks.size() == 1;  // maybe a view in another shape
+    const auto is_same = [&](const PlannedChunk& a, const PlannedChunk& b) {
+      return a.holders == b.holders && (is_one_chunk || a.chunk == b.chunk);
+    };
+    const bool fits = first.shares_with.empty() &&
+                      std::ranges::equal(first.chunks, tensor.chunks, is_same) &&
+                      (is_one_chunk || first.dtype == tensor.dtype);
+    return fits ? &first : nullptr;
+  }
+
+  // Cut tensors that are not tied everywhere are tensors by themselves.
+  void untie_cut(Assignment& assignment) const {
+    for (auto& tensor : assignment.tensors) {
+      if (tensor.shares_with.empty() || tensor.chunks.size() == 1) continue;
+      if (shared_with(assignment, tensor) == nullptr) tensor.shares_with.clear();
+    }
+  }
+
   // What shares bytes is written by whom writes those; all who have the one have the other.
   void follow_shared(Assignment& assignment) const {
     for (auto& tensor : assignment.tensors) {
       if (tensor.shares_with.empty()) continue;
-      const auto found = by_path_.find(tensor.shares_with);
-      const auto* first = found != by_path_.end() ? &assignment.tensors[found->second] : nullptr;
-      auto& chunk = tensor.chunks.front();
-      const bool fits = first != nullptr && first->shares_with.empty() &&
-                        first->chunks.size() == 1 && tensor.chunks.size() == 1 &&
-                        first->chunks[0].holders == chunk.holders;
-      if (!fits) {
+      const auto* first = shared_with(assignment, tensor);
+      if (first == nullptr) {
         fail(ErrorCode::invalid, "'{}' on {} shares its bytes with '{}', which is not so there",
-             tensor.path, name_ranks(chunk.holders), tensor.shares_with);
+             tensor.path, name_ranks(tensor.chunks.front().holders), tensor.shares_with);
       }
-      chunk.writer = first->chunks[0].writer;
+      for (std::size_t i = 0; i < tensor.chunks.size(); ++i) {
+        tensor.chunks[i].writer = first->chunks[i].writer;
+      }
     }
   }
 

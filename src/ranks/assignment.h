@@ -40,7 +40,8 @@ struct Assignment {
 /// empty tensor has one chunk, the whole.
 ///
 /// A tensor that shares its bytes goes where the one goes that it shares them with, and counts for
-/// nothing.
+/// nothing. Where it is cut, all ranks that have elements of it must say the same: else it is one
+/// by itself.
 ///
 /// Throws Error(invalid), with the path and the ranks, when the outlines do not fit together: a
 /// path twice on one rank, another dtype or shape on another rank, chunks beyond the tensor, chunks

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -18,7 +19,8 @@ class Splitter {
  public:
   StateParts split(const Value& state) {
     parts_.skeleton = visit({}, state, 0);
-    find_shared();
+    const auto firsts = find_shared(parts_.leaves);
+    for (std::size_t i = 0; i < firsts.size(); ++i) parts_.leaves[i].first = firsts[i];
     return std::move(parts_);
   }
 
@@ -76,27 +78,8 @@ class Splitter {
     const auto name = path.str();
     leaf.key = name;
     for (int i = 2; !keys_.insert(leaf.key).second; ++i) leaf.key = format_text("{}#{}", name, i);
-    leaf.first = parts_.leaves.size();
     parts_.leaves.push_back(std::move(leaf));
     return Opaque{parts_.leaves.back().key, nullptr, nullptr, nullptr};
-  }
-
-  // Chunks are by themselves, whatever they share: other ranks have other ones.
-  void find_shared() {
-    std::vector<const Tensor*> tensors;
-    std::vector<std::size_t> places;
-    for (std::size_t i = 0; i < parts_.leaves.size(); ++i) {
-      const auto& leaf = parts_.leaves[i];
-      if (leaf.value.type() != Value::Type::tensor || leaf.chunk != whole(leaf.shape)) continue;
-      tensors.push_back(&leaf.value.as_tensor());
-      places.push_back(i);
-    }
-    std::map<std::uint32_t, std::size_t> firsts;
-    const auto placements = value::find_extents(tensors).placements;
-    for (std::size_t t = 0; t < tensors.size(); ++t) {
-      parts_.leaves[places[t]].first =
-          firsts.try_emplace(placements[t].extent, places[t]).first->second;
-    }
   }
 
   StateParts parts_;
@@ -132,6 +115,44 @@ StateParts split_state(const Value& state) {
   return Splitter().split(state);
 }
 
+namespace {
+
+// What is the same for cut tensors that are one: equal chunks of equal wholes, over the same bytes.
+using CutTensor = std::tuple<const std::byte*, DType, Dims, Dims, Chunk>;
+
+CutTensor cut_tensor(const PartLeaf& leaf) {
+  const auto& tensor = leaf.value.as_tensor();
+  return {tensor.data(), tensor.dtype(), tensor.strides(), leaf.shape, leaf.chunk};
+}
+
+}  // namespace
+
+// Cut tensors are tied or by themselves, whatever else their chunks share: other ranks have other
+// chunks.
+std::vector<std::size_t> find_shared(std::span<const PartLeaf> leaves) {
+  std::vector<std::size_t> found(leaves.size());
+  std::vector<const Tensor*> tensors;
+  std::vector<std::size_t> places;
+  std::map<CutTensor, std::size_t> cut;
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    const auto& leaf = leaves[i];
+    found[i] = i;
+    if (leaf.value.type() != Value::Type::tensor) continue;
+    if (leaf.chunk != whole(leaf.shape)) {
+      if (!is_empty(leaf.chunk)) found[i] = cut.try_emplace(cut_tensor(leaf), i).first->second;
+      continue;
+    }
+    tensors.push_back(&leaf.value.as_tensor());
+    places.push_back(i);
+  }
+  std::map<std::uint32_t, std::size_t> firsts;
+  const auto placements = value::find_extents(tensors).placements;
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    found[places[t]] = firsts.try_emplace(placements[t].extent, places[t]).first->second;
+  }
+  return found;
+}
+
 Value alone(const Value& state) {
   return value::map_leaves(state, [](const Value& node) {
     if (node.type() != Value::Type::tensor) return node;
@@ -156,27 +177,43 @@ Outline outline_of(const StateParts& parts) {
   return outline;
 }
 
-Value shard_of(const StateParts& parts, const Assignment& assignment, int rank) {
+std::vector<ShardLeaf> shard_leaves(const StateParts& parts, const Assignment& assignment,
+                                    int rank) {
   std::map<std::string_view, const PlannedTensor*> planned;
   for (const auto& tensor : assignment.tensors) planned.emplace(tensor.path, &tensor);
-  Value::Pairs pairs;
-  for (const auto& leaf : parts.leaves) {
-    const auto& tensor = *planned.at(leaf.key);
+  std::vector<ShardLeaf> leaves;
+  for (std::size_t i = 0; i < parts.leaves.size(); ++i) {
+    const auto& leaf = parts.leaves[i];
     const bool is_cut = leaf.chunk != whole(leaf.shape);
     // Of an empty tensor nobody may have the whole, which is what is written.
     const bool is_made = is_cut && is_empty(whole(leaf.shape));
-    const auto is_mine = std::ranges::any_of(tensor.chunks, [&](const PlannedChunk& chunk) {
-      return chunk.writer == rank && (is_made || chunk.chunk == leaf.chunk);
-    });
-    if (!is_mine) continue;
-    pairs.emplace_back(leaf.key,
-                       is_made ? Value(Tensor::zeros(tensor.dtype, tensor.shape)) : leaf.value);
+    const auto is_mine =
+        std::ranges::any_of(planned.at(leaf.key)->chunks, [&](const PlannedChunk& chunk) {
+          return chunk.writer == rank && (is_made || chunk.chunk == leaf.chunk);
+        });
+    if (is_mine) leaves.push_back({i, is_made});
+  }
+  return leaves;
+}
+
+Value shard_of(const StateParts& parts, std::span<const ShardLeaf> leaves,
+               const std::function<Value(const Value&)>& take) {
+  Value::Pairs pairs;
+  for (const auto& [i, is_made] : leaves) {
+    const auto& leaf = parts.leaves[i];
+    pairs.emplace_back(leaf.key, is_made ? Tensor::zeros(leaf.value.as_tensor().dtype(), leaf.shape)
+                                         : take(leaf.value));
   }
   return Value::dict(std::move(pairs));
 }
 
-std::string encode_skeleton(const Value& skeleton) {
-  return format::encode_tree(skeleton, {});
+Value shard_of(const StateParts& parts, const Assignment& assignment, int rank) {
+  return shard_of(parts, shard_leaves(parts, assignment, rank),
+                  [](const Value& leaf) { return leaf; });
+}
+
+std::string encode_skeleton(const Value& skeleton, std::vector<format::Span>* scalars) {
+  return format::encode_tree(skeleton, {}, scalars);
 }
 
 Value decode_skeleton(std::string_view text, std::string_view source) {

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "format/tree.h"
 #include "ranks/assignment.h"
 #include "understudy/value.h"
 
@@ -25,7 +27,13 @@ struct StateParts {
   /// The state, with an opaque leaf, whose type name is its key, in place of each of `leaves`.
   Value skeleton;
   std::vector<PartLeaf> leaves;  ///< in walk order
-  bool has_own = false;          ///< parts that are this rank's own (per_rank.h)
+};
+
+/// A leaf that a rank writes: its index, and whether zeros are made for it, because nobody has the
+/// whole of an empty tensor.
+struct ShardLeaf {
+  std::size_t leaf = 0;
+  bool is_made = false;
 };
 
 /// Takes `state` apart. Throws Error(invalid), with the path, for a chunk that cannot be.
@@ -36,11 +44,20 @@ Value alone(const Value& state);
 
 Outline outline_of(const StateParts& parts);
 
-/// What `rank` writes: a dict of keys and leaves. Leaves that share bytes are together.
+/// For each of `leaves` the first one whose bytes it shares, as PartLeaf::first.
+std::vector<std::size_t> find_shared(std::span<const PartLeaf> leaves);
+
+/// What `rank` writes, in the order of the leaves. Leaves that share bytes are together.
+std::vector<ShardLeaf> shard_leaves(const StateParts& parts, const Assignment& assignment,
+                                    int rank);
+/// The same as a state: a dict of keys and leaves, each by `take(leaf)`.
+Value shard_of(const StateParts& parts, std::span<const ShardLeaf> leaves,
+               const std::function<Value(const Value&)>& take);
 Value shard_of(const StateParts& parts, const Assignment& assignment, int rank);
 
-/// A skeleton as text, and back. Throws Error(corrupt) naming `source`.
-std::string encode_skeleton(const Value& skeleton);
+/// A skeleton as text, and back. Throws Error(corrupt) naming `source`. `scalars` as in
+/// encode_tree.
+std::string encode_skeleton(const Value& skeleton, std::vector<format::Span>* scalars = nullptr);
 Value decode_skeleton(std::string_view text, std::string_view source);
 
 /// One skeleton of those of all ranks: the first one's, and of the others the keys of dicts that

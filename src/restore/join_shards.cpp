@@ -24,7 +24,7 @@ class Joiner {
     }
   }
 
-  Value leaf(const std::string& key) const {
+  Value leaf(const std::string& key) {
     const auto found = tensors_.find(key);
     if (found == tensors_.end()) refuse("does not say where '{}' lies", key);
     const auto& stored = *found->second;
@@ -39,7 +39,9 @@ class Joiner {
       require(stored, chunk, value);
       chunks.push_back(&value.as_tensor());
     }
-    return join_(stored, chunks);
+    const auto [joined, is_new] = joined_.try_emplace(joined_of(stored, chunks));
+    if (is_new) joined->second = join_(stored, chunks);
+    return joined->second;
   }
 
  private:
@@ -67,13 +69,22 @@ class Joiner {
   const std::string& name_;
   std::map<std::string_view, const ranks::StoredTensor*> tensors_;
   std::vector<std::map<std::string_view, const Value*>> leaves_;  // of each shard
+  std::map<JoinedOf, Value> joined_;
 };
 
 }  // namespace
 
+JoinedOf joined_of(const ranks::StoredTensor& stored, const std::vector<const Tensor*>& chunks) {
+  JoinedOf of{stored.dtype, stored.shape, {}};
+  for (const auto* chunk : chunks) {
+    std::get<2>(of).emplace_back(chunk->storage().get(), chunk->byte_offset(), chunk->strides());
+  }
+  return of;
+}
+
 Value join_shards(const ranks::StepIndex& index, const std::vector<Value>& shards, const Join& join,
                   const std::string& name) {
-  const Joiner joiner(index.chunks, shards, join, name);
+  Joiner joiner(index.chunks, shards, join, name);
   return value::map_leaves(ranks::decode_skeleton(index.skeleton, name), [&](const Value& node) {
     const bool is_leaf = node.type() == Value::Type::opaque && !node.as_opaque().pickle;
     return is_leaf ? joiner.leaf(node.as_opaque().type_name) : node;

@@ -11,6 +11,7 @@
 #include "os/system.h"
 #include "ranks/ranges.h"
 #include "restore/decode.h"
+#include "restore/join_shards.h"
 #include "restore/selection.h"
 #include "restore/step_index.h"
 #include "value/walk.h"
@@ -126,15 +127,24 @@ class ShardsLoader {
 
   // A tensor of its chunks, which cover it: the index was looked at for that.
   Value join(const StoredTensor& tensor, const ranks::Chunk& whole) {
-    os::require_memory("a tensor of several chunks",
-                       *ranks::possible_nbytes(tensor.shape, tensor.dtype));
-    const auto joined = Tensor::zeros(tensor.dtype, tensor.shape);
+    std::vector<const Tensor*> chunks;
     for (const auto& stored : tensor.chunks) {
       const auto& value = entry(stored);
       require_stored(tensor, stored, value);
-      ranks::copy_part(value.as_tensor(), stored.chunk, joined, whole, stored.chunk);
+      chunks.push_back(&value.as_tensor());
+    }
+    // What was tied to it holds the same storages: no other can have their addresses meanwhile.
+    const auto [found, is_new] = joined_.try_emplace(joined_of(tensor, chunks));
+    if (!is_new) return found->second;
+    os::require_memory("a tensor of several chunks",
+                       *ranks::possible_nbytes(tensor.shape, tensor.dtype));
+    const auto joined = Tensor::zeros(tensor.dtype, tensor.shape);
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      const auto& stored = tensor.chunks[i];
+      ranks::copy_part(*chunks[i], stored.chunk, joined, whole, stored.chunk);
       loaded_[stored.file].erase(stored.entry);  // its memory is not needed any more
     }
+    found->second = joined;
     return joined;
   }
 
@@ -146,6 +156,7 @@ class ShardsLoader {
   std::set<std::string> wanted_;
   std::map<std::string, const StoredTensor*> tensors_;  // that are wanted
   std::vector<std::map<std::string, Value>> loaded_;    // by shard
+  std::map<JoinedOf, Value> joined_;
   std::string how_;
 };
 

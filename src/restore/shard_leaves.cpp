@@ -147,8 +147,14 @@ Value ShardLeaves::put_together(const StoredTensor& tensor, const Chunk& wanted,
     if (bytes_.has_run(leaf)) stored.push_back({leaf.data(), chunk.chunk, part.chunk});
   }
   if (stored.size() == parts.size()) {
-    const auto storage = bytes_.put_together(wanted, item_size(tensor.dtype), std::move(stored));
-    return Tensor(storage, tensor.dtype, wanted.sizes);
+    // Tied tensors are one: parts that begin at the same addresses are the same.
+    Joined of{tensor.dtype, wanted, {}};
+    for (const auto& part : stored) std::get<2>(of).emplace_back(part.at, part.part);
+    const auto [joined, is_new] = joined_.try_emplace(std::move(of));
+    if (is_new) {
+      joined->second = bytes_.put_together(wanted, item_size(tensor.dtype), std::move(stored));
+    }
+    return Tensor(joined->second, tensor.dtype, wanted.sizes);
   }
   // Some lie in their files in another order, because they share memory with others.
   os::require_memory("a chunk of a tensor that shares memory",

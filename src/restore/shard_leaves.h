@@ -1,11 +1,14 @@
 // The state of a step of several shards, of which only what a target needs is opened and read.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "base/worker_pool.h"
@@ -42,6 +45,9 @@ class ShardLeaves {
 
  private:
   using Entries = std::map<std::string, Value>;  // leaves of a shard by their names there
+  // A chunk that is wanted, and of which parts it is put together.
+  using Joined =
+      std::tuple<DType, ranks::Chunk, std::vector<std::pair<const std::byte*, ranks::Chunk>>>;
 
   const ranks::StoredTensor& stored(const std::string& key) const;
   void open(std::size_t shard, const std::set<std::string>& keys);
@@ -61,6 +67,7 @@ class ShardLeaves {
   std::map<std::size_t, Entries> opened_;
   std::vector<std::unique_ptr<BlockReader>> block_readers_;
   StoredBytes bytes_;
+  std::map<Joined, std::shared_ptr<const Storage>> joined_;
   Arrangement arrangement_;
 };
 

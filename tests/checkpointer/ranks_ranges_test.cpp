@@ -12,6 +12,7 @@
 #include "fakes/watched_reads.h"
 #include "ranks/placements.h"
 #include "ranks/ranges.h"
+#include "ranks/state_parts.h"
 #include "store/step_files.h"
 #include "store/verify.h"
 #include "understudy/understudy.h"
@@ -189,8 +190,9 @@ TEST(RanksRanges, AnIndexThatSaysAnotherTypeThanTheShardIsRefused) {
       }
       const auto assignment = ranks::assign(outlines);
       const auto shard = ranks::shard_of(parts, assignment, peers.rank());
-      const RankPart part{[&] { return std::make_unique<StateSource>(shard, header_metadata({})); },
-                          index_part(parts, assignment, peers.rank())};
+      const RankPart part{
+          [&] { return std::make_unique<StateSource>(shard, header_metadata({})); },
+          adds_to_index(assignment, peers.rank()) ? ranks::encode_skeleton(parts.skeleton) : ""};
       const CommitForAll commit(peers, std::chrono::seconds(600));
       store::Writer writer({.threads = 1});
       if (peers.rank() > 0) {

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "checkpointer/commit_for_all.h"
 #include "checkpointer/rank_index.h"
 #include "checkpointer/sources.h"
@@ -10,6 +12,7 @@
 #include "fakes/thread_peers.h"
 #include "ranks/placements.h"
 #include "ranks/ranges.h"
+#include "ranks/state_parts.h"
 #include "restore/load_shards.h"
 #include "store/verify.h"
 #include "understudy/chunk.h"
@@ -33,8 +36,9 @@ void save(const fakes::TemporaryFolder& folder, const std::vector<Value>& states
     for (const auto& text : texts) outlines.push_back(ranks::decode_outline(text, 0));
     const auto assignment = ranks::assign(outlines);
     const auto shard = ranks::shard_of(parts, assignment, peers.rank());
-    const RankPart part{[&] { return std::make_unique<StateSource>(shard, header_metadata({})); },
-                        index_part(parts, assignment, peers.rank())};
+    const RankPart part{
+        [&] { return std::make_unique<StateSource>(shard, header_metadata({})); },
+        adds_to_index(assignment, peers.rank()) ? ranks::encode_skeleton(parts.skeleton) : ""};
     const CommitForAll commit(peers, std::chrono::seconds(600));
     store::Writer writer({.threads = 1});
     if (peers.rank() > 0) {
@@ -151,6 +155,43 @@ TEST(RanksState, DamageInAnyFileIsFound) {
     fakes::write_text(path, whole);
   }
   EXPECT_EQ(fakes::fingerprint(load(folder)), fakes::fingerprint(Value::dict({{"w", tensor}})));
+}
+
+// Rows of a tensor under two names, each on two of five ranks; the fifth has none.
+TEST(RanksState, TiedChunksAreWrittenOnceAndAreOneAgain) {
+  fakes::TemporaryFolder folder;
+  const auto w = fakes::counting(DType::f32, {2, 3'000}, 1);
+  std::vector<Value> states;
+  for (const int row : {0, 0, 1, 1, 2}) {
+    const ranks::Chunk chunk{{row, 0}, {row < 2 ? 1 : 0, 3'000}};
+    const auto part = row < 2 ? part_of(w, chunk) : Tensor::zeros(DType::f32, {0, 3'000});
+    const auto leaf = understudy::chunk(part, {{2, 3'000}, chunk.offsets});
+    states.push_back(Value::dict({{"a", leaf}, {"b", leaf}}));
+  }
+  save(folder, states);
+  const auto loaded = load(folder);
+  EXPECT_EQ(fakes::fingerprint(loaded), fakes::fingerprint(Value::dict({{"a", w}, {"b", w}})));
+  EXPECT_EQ(loaded.at("a").as_tensor().data(), loaded.at("b").as_tensor().data());
+  std::uint64_t nbytes = 0;
+  for (int rank = 0; rank < 5; ++rank) {
+    const store::ShardReader shard(folder.path() / "step-7" / store::shard_name(rank, 5));
+    nbytes += shard.header().data_nbytes;
+  }
+  EXPECT_LT(nbytes, w.nbytes() + 2 * 4096);
+}
+
+// Only one rank has them in one place: they are two tensors.
+TEST(RanksState, ChunksThatAreTiedOnOneRankOnlyComeBackApart) {
+  fakes::TemporaryFolder folder;
+  const auto a = fakes::counting(DType::f32, {2, 8}, 1);
+  auto b = fakes::counting(DType::f32, {2, 8}, 2);
+  std::memcpy(b.data(), a.data(), 32);  // the first row
+  const ranks::Chunk first{{0, 0}, {1, 8}}, second{{1, 0}, {1, 8}};
+  save(folder, {Value::dict({{"a", chunk_leaf(a, first)}, {"b", chunk_leaf(a, first)}}),
+                Value::dict({{"a", chunk_leaf(a, second)}, {"b", chunk_leaf(b, second)}})});
+  const auto loaded = load(folder);
+  EXPECT_EQ(fakes::fingerprint(loaded), fakes::fingerprint(Value::dict({{"a", a}, {"b", b}})));
+  EXPECT_NE(loaded.at("a").as_tensor().data(), loaded.at("b").as_tensor().data());
 }
 
 TEST(RanksState, ReplicasWithOtherTiesAreRefused) {

@@ -257,6 +257,43 @@ INSTANTIATE_TEST_SUITE_P(
                 "the tensors up to 'c' overflow 64 bits"}),
     [](const auto& info) { return std::string(info.param.name); });
 
+// 'a' and 'b' are one tensor of two rows, each row on two ranks; rank 4 has no row.
+std::vector<Outline> tied_rows() {
+  std::vector<Outline> outlines;
+  for (const int row : {0, 0, 1, 1, 2}) {
+    const Chunk chunk{{row, 0}, {row < 2 ? 1 : 0, 8}};
+    outlines.push_back({{{"a", DType::f32, {2, 8}, {chunk}},
+                         {"b", DType::f32, {2, 8}, {chunk}, row < 2 ? "a" : ""},
+                         {"c", DType::f32, {2, 8}, {chunk}}}});
+  }
+  return outlines;
+}
+
+TEST(Assignment, GivesTiedChunksToOneRank) {
+  const auto found = assign(tied_rows());
+  const auto &a = found.tensors[0], &b = found.tensors[1], &c = found.tensors[2];
+  EXPECT_EQ(b.shares_with, "a");
+  for (const std::size_t row : {0, 1}) {
+    EXPECT_EQ(b.chunks[row].writer, a.chunks[row].writer);
+    EXPECT_NE(c.chunks[row].writer, a.chunks[row].writer);  // 'b' counts for nothing
+  }
+  EXPECT_EQ(found.nbytes, (std::vector<std::uint64_t>{32, 32, 32, 32, 0}));
+}
+
+TEST(Assignment, TakesCutTensorsForTiedOnlyWhereAllSaySo) {
+  for (const std::size_t rank : {0, 1, 3}) {
+    auto outlines = tied_rows();
+    outlines[rank].tensors[1].shares_with.clear();
+    const auto found = assign(outlines);
+    EXPECT_EQ(found.tensors[1].shares_with, "");
+    EXPECT_EQ(found.nbytes[0] + found.nbytes[1] + found.nbytes[2] + found.nbytes[3], 6u * 32);
+  }
+  // One more rank has the first row of 'b', and not of 'a'.
+  auto outlines = tied_rows();
+  outlines[4].tensors = {{"b", DType::f32, {2, 8}, {{{0, 0}, {1, 8}}}, "a"}};
+  EXPECT_EQ(assign(outlines).tensors[1].shares_with, "");
+}
+
 TEST(Assignment, NamesAFewOfManyRanks) {
   std::vector<Outline> outlines(9, one(DType::f32, {4}, {whole({4})}));
   outlines[8] = one(DType::f32, {4}, {{{0}, {1}}});

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from again import again, again_apart, again_with_parts  # noqa: F401
 from failures import (  # noqa: F401
     another_step,
     folders_of_their_own,
@@ -24,7 +25,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.placement_types import _StridedShard
 
 import understudy
 from training import all_of, build, checkpointer, error_of, train, whole
@@ -143,6 +146,13 @@ def refused(folder: Path) -> None:
     with checkpointer(folder / "refused") as ckpt:
         error = error_of(lambda: ckpt.save(1, {"a": {"sum": parts}}))
         assert error.code == "unsupported" and "'a.sum'" in str(error) and "Partial" in str(error)
+        # Of eight rows 0, 1, 4, 5 here and 2, 3, 6, 7 there.
+        rows_of_both = DTensor.from_local(
+            torch.ones(4), mesh, [_StridedShard(0, split_factor=2)], shape=(8,), stride=(1,)
+        )
+        error = error_of(lambda: ckpt.save(1, {"a": {"rows": rows_of_both}}))
+        assert error.code == "unsupported" and "'a.rows'" in str(error), error
+        assert "_StridedShard(dim=0, sf=2)" in str(error) and "2 parts" in str(error), error
         assert ckpt.steps() == []
     error = error_of(lambda: understudy.save_file({"w": rows}, folder / "refused" / "x"))
     assert "'w'" in str(error) and "part" in str(error)
@@ -150,21 +160,48 @@ def refused(folder: Path) -> None:
     assert "'w'" in str(error) and "DTensor" in str(error)
 
 
-def tied(folder: Path) -> None:
-    def make(seed: int) -> nn.Module:
-        torch.manual_seed(seed)
-        net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
-        net[1].weight = net[0].weight
-        return net
+def make_tied(seed: int, mesh: Any = None) -> nn.Module:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    net[1].weight = net[0].weight
+    return net if mesh is None else fully_shard(net, mesh=mesh)
 
-    net = make(0)
+
+def tied(folder: Path) -> None:
+    net = make_tied(0)
     with checkpointer(folder / "tied") as ckpt:
         ckpt.save(1, {"model": net}).wait()
-        other = make(1)
+        other = make_tied(1)
         assert ckpt.resume({"model": other}) == 1
         assert other[1].weight is other[0].weight and torch.equal(other[0].weight, net[0].weight)
         state = ckpt.restore().state["model"]
         assert state["0.weight"].data_ptr() == state["1.weight"].data_ptr()
+
+
+def tied_parts(folder: Path) -> None:
+    """DTensors that are one, with rows for three ranks at most: written once, and one again."""
+    world = dist.get_world_size()
+    mesh = init_device_mesh("cpu", (world,))
+    if world == 4:
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("copy", "part"))
+    net = make_tied(0, mesh)
+    expected = whole(net[0].weight)
+    with checkpointer(folder / f"tied-parts-{world}") as ckpt:
+        ckpt.save(1, {"model": net}).wait()
+        step = folder / f"tied-parts-{world}" / "step-1"
+        written = [understudy.load_file(path) for path in step.glob("shard-*")]
+        for shard in written:
+            assert shard.keys() in ({"model.0.weight", "model.1.weight"}, set())
+            if shard:
+                assert len({tensor.data_ptr() for tensor in shard.values()}) == 1
+        assert sum(bool(shard) for shard in written) == min(world, 2)
+        state = understudy.load_file(step)["model"]
+        assert torch.equal(state["1.weight"], expected)
+        assert state["0.weight"].data_ptr() == state["1.weight"].data_ptr()
+        for other in (make_tied(1, mesh), make_tied(1)):
+            assert ckpt.resume({"model": other}) == 1
+            assert other[1].weight is other[0].weight
+            assert torch.equal(whole(other[0].weight), expected)
 
 
 def fresh_optimizer(folder: Path) -> None:
@@ -274,31 +311,6 @@ def per_rank_of_two(folder: Path) -> None:
         assert sorted(ckpt.resumed.missing) == ["loader", "rng", "seen"]
         state["step"] = 0
         assert ckpt.resume(state, names="step") == 1 and state["step"] == 1
-
-
-def again(folder: Path) -> None:
-    """Saves of one outline leave nothing in the store, and are what was captured."""
-    net, optimizer = build("fsdp")
-    store = dist.distributed_c10d._get_default_store()
-    with checkpointer(folder / "again", keep=2) as ckpt:
-        counts = []
-        for step in range(12):
-            train(net, optimizer, step)
-            expected = all_of(net, optimizer)
-            app = {"model": net, "optimizer": optimizer, "loss": step / 7}
-            ticket = ckpt.save(step, app)
-            if step % 4 == 3:
-                train(net, optimizer, step)  # what comes after the call is not in it
-                ticket.wait()
-                found = ckpt.restore(step).state
-                assert found["loss"] == step / 7
-                names = dict(net.named_parameters())
-                assert all(torch.equal(found["model"][n], expected[n]) for n in names)
-                exp_avg = found["optimizer"]["state"][0]["exp_avg"]
-                assert torch.equal(exp_avg, expected["0.exp_avg"])
-                dist.barrier()
-                counts.append(store.num_keys())
-        assert max(counts) - counts[0] <= 2 * dist.get_world_size(), counts
 
 
 def preempted(folder: Path) -> None:

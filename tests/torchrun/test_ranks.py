@@ -14,7 +14,9 @@ LAUNCHES = [
     (
         2,
         [
-            *("fsdp", "ddp", "leaves", "refused", "tied", "fresh_optimizer", "again"),
+            *("fsdp", "ddp", "leaves", "refused", "tied", "tied_parts"),
+            "fresh_optimizer",
+            *("again", "again_apart", "again_with_parts"),
             *(
                 "one_that_raises",
                 "per_rank",
@@ -25,7 +27,18 @@ LAUNCHES = [
         ],
     ),
     (3, ["fsdp_of_two", "groups", "named_stages", "per_rank_of_two", "preempted"]),
-    (4, ["fsdp_of_two", "fsdp", "hsdp", "tensor_parallel", "two_dimensions", "stages"]),
+    (
+        4,
+        [
+            "fsdp_of_two",
+            "fsdp",
+            "hsdp",
+            "tensor_parallel",
+            "two_dimensions",
+            "stages",
+            "tied_parts",
+        ],
+    ),
     (1, ["alone_reads_many", "per_rank_of_two"]),
 ]
 CHECKS = [(i, name) for i, (_, names) in enumerate(LAUNCHES) for name in names]

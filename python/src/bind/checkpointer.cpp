@@ -111,7 +111,13 @@ class PyCheckpointer {
         [&] {
           return take_state(
               last_walk_, walking(), state,
-              [&](const Again& again) { return core_->save_again(checked, again, options); },
+              [&](const Again& again) {
+                // Nothing was said to the others where it gives nothing.
+                is_taken = true;
+                auto found = core_->save_again(checked, again, options);
+                is_taken = found.has_value();
+                return found;
+              },
               [&](const Value& value, std::uint64_t number) {
                 is_taken = true;
                 return core_->save(checked, value, options, number);
