@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import struct
 import sys
 import time
@@ -41,9 +42,11 @@ _made: dict[tuple[int, ...], int] = {}
 class Peers:
     """What ``understudy::Peers`` is over. One thread a lane."""
 
-    def __init__(self, store: Any, rank: int, count: int) -> None:
+    def __init__(self, store: Any, rank: int, count: int, timeout: float) -> None:
         self.rank = rank
         self.count = count
+        self._timeout = timeout
+        self._process = os.getpid()
         self._is_ended = False
         self._votes = 0
         # A client for each thread, where torch has that: the trainer may wait in its own.
@@ -101,6 +104,8 @@ class Peers:
     def vote(self, notice: int) -> int:
         """Tells the others of a notice, a number from 1, or of none, 0. Returns the number of the
         vote. For the thread of the user's calls, as `voted`."""
+        if os.getpid() != self._process:  # the connection is the parent's
+            raise _error("closed", "preemption cannot be asked for in a forked child")
         store = self._stores[0]
         self._votes += 1
         if notice:
@@ -108,18 +113,18 @@ class Peers:
         store.add(f"votes/{self._votes}", 1 + (_NOTICED if notice else 0))
         return self._votes
 
-    def voted(self, number: int, seconds: float) -> int:
+    def voted(self, number: int) -> int:
         """A notice that any rank had when it gave its vote of this number, or 0: the same on all.
         Waits for those that have not voted."""
         store = self._stores[0]
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + self._timeout
         pause = _FIRST_PAUSE_S
         while (votes := store.add(f"votes/{number}", 0)) % _NOTICED < self.count:
             if time.monotonic() > deadline:
                 raise _error(
                     "timeout",
                     f"only {votes % _NOTICED} of {self.count} ranks have asked for preemption "
-                    f"within {seconds:g} s; all ranks call now() as often",
+                    f"within {self._timeout:g} s; all ranks call now() as often",
                 )
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -193,7 +198,7 @@ def join(group: Any, timeout: float) -> Peers | None:
     number = _made[ranks] = _made.get(ranks, 0) + 1
     name = hashlib.sha256(repr(ranks).encode()).hexdigest()[:16]
     store = dist.PrefixStore(f"understudy/{name}/{number}", _store_of(dist))
-    peers = Peers(store, rank, count)
+    peers = Peers(store, rank, count, timeout)
     peers.join(min(_JOIN_S, timeout))
     return peers
 

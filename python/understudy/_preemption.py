@@ -14,9 +14,6 @@ from understudy._core import Checkpointer, Error, _error
 
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 
-# As long as a rank may lag behind the others.
-_VOTE_S = 600.0
-
 _log = logging.getLogger("understudy")
 
 
@@ -87,7 +84,8 @@ class Preemption:
 
         Call it once a step, on all ranks. With several ranks every ``every``-th call exchanges one
         number with the others, and takes up what they said at the exchange before: so it waits for
-        nobody who is less than ``every`` steps behind.
+        nobody who is less than ``every`` steps behind, and for others as long as the
+        Checkpointer's ``timeout`` says.
         """
         peers = self._ckpt._peers
         if peers is None or self._is_agreed:
@@ -96,7 +94,7 @@ class Preemption:
         if self._calls % self._every:
             return False
         before, self._vote = self._vote, peers.vote(self._notice[0] if self._notice else 0)
-        notice = peers.voted(before, _VOTE_S) if before else 0
+        notice = peers.voted(before) if before else 0
         if notice:
             self._is_agreed = True
             if self._notice is None:

@@ -14,19 +14,20 @@ PACKAGE_ROOT = str(Path(understudy.__file__).parent.parent)
 LIMIT_S = 240  # a launch takes seconds; one that hangs ends here, and not with the suite
 
 
-def run_on_ranks(ranks: int, program: Path, *arguments: object) -> tuple[int, str]:
-    """The status and the output of `ranks` processes that run a program."""
-    paths = [PACKAGE_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+def run_program(program: Path, *arguments: object, launcher: Sequence[str] = ()) -> tuple[int, str]:
+    """The status and the output of a program that has `fakes` beside it."""
+    own = [PACKAGE_ROOT, str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
     process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "torch.distributed.run"),
-            *("--standalone", "--nproc-per-node", str(ranks)),
-            *(str(program), *map(str, arguments)),
-        ],
+        [sys.executable, *launcher, str(program), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, own)),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        },
         start_new_session=True,
     )
     try:
@@ -36,6 +37,12 @@ def run_on_ranks(ranks: int, program: Path, *arguments: object) -> tuple[int, st
         output, _ = process.communicate()
         output += f"\n{program} hung for {LIMIT_S} s and was killed"
     return process.returncode, output
+
+
+def run_on_ranks(ranks: int, program: Path, *arguments: object) -> tuple[int, str]:
+    """The same of `ranks` processes under torchrun."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return run_program(program, *arguments, launcher=torchrun)
 
 
 class Launches:
