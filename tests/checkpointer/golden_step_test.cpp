@@ -1,5 +1,5 @@
-// A step of two ranks stays here for ever: what this build writes must equal it to the last byte,
-// but for the manifest, which has the time; and this build must read it.
+// Steps of two ranks stay here for ever: what this build writes must equal them to the last byte,
+// but for the manifest, which has the time; and this build must read them.
 //
 // A new version's step is made by UNDERSTUDY_WRITE_GOLDEN=1 test_checkpointer
 // --gtest_filter='GoldenStep.*Writes*', and then looked at.
@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 using fakes::counting;
 
 const fs::path kGolden = fs::path(GOLDEN_FOLDER) / "step-7";
+const fs::path kGoldenOfOwn = fs::path(GOLDEN_FOLDER) / "step-8";
 
 // Small, with one of everything that an index has a form for. Never changed.
 Value state_of(int rank, int count) {
@@ -42,24 +43,68 @@ Value state_of(int rank, int count) {
   return Value::dict({{"model", Value::dict(std::move(pairs))}});
 }
 
+// With parts that are each rank's own, in which each has something else.
+Value state_with_own(int rank) {
+  return Value::dict({{"w", counting(DType::f32, {4}, 1)},
+                      {"rng", Value::dict({{"state", counting(DType::u8, {6}, 10 + rank)},
+                                           {"draws", 100 * rank}})},
+                      {"seen", Value::list({rank, "of", Value()})},
+                      {"step", 8}});
+}
+
+void expect_golden(const fs::path& step, const fs::path& golden) {
+  if (std::getenv("UNDERSTUDY_WRITE_GOLDEN") != nullptr) {
+    fs::create_directories(golden);
+    fs::copy(step, golden, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  }
+  EXPECT_EQ(fakes::read_text(step / "index.json"), fakes::read_text(golden / "index.json"));
+  for (const auto* name :
+       {"shard-00000-of-00002.safetensors", "shard-00001-of-00002.safetensors"}) {
+    EXPECT_TRUE(fakes::read_text(step / name) == fakes::read_text(golden / name)) << name;
+  }
+}
+
 TEST(GoldenStep, ThisBuildWritesTheSameBytes) {
   fakes::TemporaryFolder folder;
   fakes::save_by_ranks(folder, 7, {state_of(0, 2), state_of(1, 2)});
-  const auto step = folder / "step-7";
-  if (std::getenv("UNDERSTUDY_WRITE_GOLDEN") != nullptr) {
-    fs::create_directories(kGolden);
-    fs::copy(step, kGolden, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
-  }
-  EXPECT_EQ(fakes::read_text(step / "index.json"), fakes::read_text(kGolden / "index.json"));
-  for (const auto* name :
-       {"shard-00000-of-00002.safetensors", "shard-00001-of-00002.safetensors"}) {
-    EXPECT_TRUE(fakes::read_text(step / name) == fakes::read_text(kGolden / name)) << name;
-  }
+  expect_golden(folder / "step-7", kGolden);
+}
+
+TEST(GoldenStep, ThisBuildWritesTheSamePartsOfEachRank) {
+  fakes::TemporaryFolder folder;
+  fakes::save_by_ranks(folder, 8, {state_with_own(0), state_with_own(1)},
+                       {.per_rank = {"rng", "seen"}});
+  expect_golden(folder / "step-8", kGoldenOfOwn);
 }
 
 TEST(GoldenStep, IsRead) {
   EXPECT_EQ(fakes::fingerprint(load_file(kGolden)), fakes::fingerprint(state_of(0, 1)));
   EXPECT_TRUE(verify(kGolden).is_whole());
+}
+
+TEST(GoldenStep, WithPartsOfEachRankIsRead) {
+  const auto first = state_with_own(0), second = state_with_own(1);
+  const auto wanted =
+      Value::dict({{"w", first.at("w")},
+                   {"rng", Value::dict({{0, first.at("rng")}, {1, second.at("rng")}})},
+                   {"seen", Value::dict({{0, first.at("seen")}, {1, second.at("seen")}})},
+                   {"step", 8}});
+  EXPECT_EQ(fakes::fingerprint(load_file(kGoldenOfOwn)), fakes::fingerprint(wanted));
+  EXPECT_TRUE(verify(kGoldenOfOwn).is_whole());
+  // Each rank gets its own.
+  fakes::TemporaryFolder folder;
+  fs::copy(kGoldenOfOwn, folder / "step-8");
+  fakes::MeetingPlace place(2);
+  place.run([&](Peers& peers) {
+    Checkpointer checkpointer(fakes::options_of(folder, peers));
+    auto state =
+        Value::dict({{"w", Tensor::zeros(DType::f32, {4})},
+                     {"rng", Value::dict({{"state", Tensor::zeros(DType::u8, {6})}, {"draws", 0}})},
+                     {"seen", Value::list({9, "", Value()})},
+                     {"step", 0}});
+    EXPECT_EQ(checkpointer.resume(state), 8);
+    EXPECT_EQ(fakes::fingerprint(state), fakes::fingerprint(state_with_own(peers.rank())));
+  });
 }
 
 TEST(GoldenStep, AFlippedBitInAnyByteOfAnyFileIsFound) {

@@ -11,11 +11,11 @@ namespace understudy::fakes {
 
 /// Saves `states`, by rank.
 inline void save_by_ranks(const TemporaryFolder& folder, std::int64_t step,
-                          const std::vector<Value>& states) {
+                          const std::vector<Value>& states, const SaveOptions& how = {}) {
   MeetingPlace place(static_cast<int>(states.size()));
   place.run([&](Peers& peers) {
     Checkpointer checkpointer(options_of(folder, peers));
-    checkpointer.save(step, states[static_cast<std::size_t>(peers.rank())]).wait();
+    checkpointer.save(step, states[static_cast<std::size_t>(peers.rank())], how).wait();
     checkpointer.close();
   });
 }
