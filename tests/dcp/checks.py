@@ -7,6 +7,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import behaviours
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -372,7 +373,8 @@ def main():
     for name in sys.argv[2:]:
         failure = ""
         try:
-            globals()[name]()
+            check = globals().get(name)
+            check() if check else getattr(behaviours, name)(FOLDER)
         except BaseException:
             failure = traceback.format_exc()
             print(f"rank {rank()}: {name}\n{failure}", flush=True)
