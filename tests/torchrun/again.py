@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from failures import Object
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 import understudy
-from training import all_of, build, checkpointer, train
+from training import all_of, build, checkpointer, error_of, train
 
 
 def again(folder: Path) -> None:
@@ -112,3 +113,62 @@ def again_with_parts(folder: Path) -> None:
             seen["at"] = -1
             assert ckpt.resume(state) == step == state["step"]
             assert seen["at"] == 100 * step + rank and torch.equal(torch.rand(3), drawn)
+
+
+class Gathering:
+    """Hands over what it has gathered, and has nothing to say the second time."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, int] = {}
+
+    def state_dict(self) -> dict[str, int]:
+        found, self.found = self.found, {}
+        return found
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.found = state
+
+
+def again_after_failures(folder: Path) -> None:
+    """A call that fails on one rank, or on all, leaves the ranks at the same call, and the next one
+    saves what is there then."""
+    rank, last = dist.get_rank(), dist.get_world_size() - 1
+    part, gathering = Object(fails=False), Gathering()
+    state = {"w": torch.zeros(4), "part": part, "gathered": gathering, "step": 0}
+
+    def fill(step: int, is_more: bool = False) -> None:
+        state["step"] = step
+        state["w"].fill_(step)
+        gathering.found = {"n": step, **({"more": rank} if is_more and rank == last else {})}
+
+    def require_saved(step: int, gathered: dict[str, int]) -> None:
+        found = ckpt.restore(step).state
+        assert found["w"].tolist() == [float(step)] * 4 and found["step"] == step
+        assert found["gathered"] == gathered, found
+
+    with checkpointer(folder / "after-failures") as ckpt:
+        fill(1)
+        ckpt.save(1, state).wait()
+        for way in ("raises", "exists", "differs"):
+            fill(2)
+            part.fails = way == "raises" and rank == last
+            try:
+                ckpt.save(1 if way == "exists" else 2 + (way == "differs" and rank == last), state)
+                raise AssertionError("it was saved")
+            except ArithmeticError:
+                assert part.fails
+            except understudy.Error as error:
+                assert not part.fails and error.code == "invalid", error
+            part.fails = False
+        assert ckpt.steps() == [1]
+        # Walked anew after a failure; then found again; then with one more leaf on one rank.
+        for step, plan in ((3, {"new", "same"}), (4, {"again"})):
+            fill(step)
+            ticket = ckpt.save(step, state)
+            ticket.wait()
+            assert ticket.metrics()["plan"] in plan, (step, ticket.metrics()["plan"])
+            require_saved(step, {"n": step})
+        fill(5, is_more=True)
+        ckpt.save(5, state).wait()
+        require_saved(5, {"n": 5})  # values without a tensor beside them are those of rank 0
+        assert error_of(lambda: ckpt.save(5, state)).code == "invalid"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from again import again, again_apart, again_with_parts  # noqa: F401
+from again import again, again_after_failures, again_apart, again_with_parts  # noqa: F401
 from failures import (  # noqa: F401
     another_step,
     folders_of_their_own,

@@ -16,7 +16,7 @@ LAUNCHES = [
         [
             *("fsdp", "ddp", "leaves", "refused", "tied", "tied_parts"),
             "fresh_optimizer",
-            *("again", "again_apart", "again_with_parts"),
+            *("again", "again_apart", "again_with_parts", "again_after_failures"),
             *(
                 "one_that_raises",
                 "per_rank",

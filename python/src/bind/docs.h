@@ -37,7 +37,8 @@ when_busy: what save() does when every image is in use: 'wait'; 'skip', which re
     that fails with Error (busy); 'error', which raises that.
 huge_pages: collapse the state's memory into huge pages at the first overlapped capture, which
     makes later ones cheaper.
-threads: copying threads; None: the cores that this process may use.
+threads: copying threads; None: the cores that this process may use, which the ranks of one machine
+    share.
 allow_pickle: save objects that have no other representation as pickles, and load such files. A
     pickle can execute any code: load only what you trust.
 writer: how steps are written: 'auto' (the best that the folder takes), 'io_uring', 'threads'
