@@ -26,6 +26,7 @@ from suite import (
     restore,
     save,
     stage,
+    survive,
     training,
 )
 from suite.benches import Settings
@@ -67,6 +68,8 @@ _TARGETS = [
     Target("resume in place, warm page cache", restore.OURS, restore.SAFETENSORS, 0.8),
     Target("resume in place, cold page cache", restore.OURS, restore.TORCH, 2.0),
     Target("resume in place, cold page cache", restore.OURS, restore.SAFETENSORS, 1.0),
+    Target(survive.STOPPED, survive.WITH, survive.WITHOUT, 0.9),
+    Target(survive.RESTART, survive.MEMORY, survive.COLD, 3.0),
 ]
 # The state itself, two images of ours, a peer's copy and its buffers, page cache; or three
 # runs of the roofs' in their place.

@@ -6,6 +6,7 @@
 
 #include "understudy/error.h"
 #include "understudy/inspect.h"
+#include "understudy/options.h"
 
 namespace understudy::cli {
 
@@ -50,6 +51,14 @@ struct ExportArguments {
   bool json = false;
 };
 
+struct RecoverArguments {
+  std::string directory;
+  std::string memory = kMemoryFolder;
+  bool list = false;
+  bool discard = false;
+  bool json = false;
+};
+
 struct DoctorArguments {
   std::string directory = ".";
   bool json = false;
@@ -61,6 +70,7 @@ int run(const ShowArguments& options);
 int run(const VerifyArguments& options);
 int run(const DiffArguments& options);
 int run(const ExportArguments& options);
+int run(const RecoverArguments& options);
 int run(const DoctorArguments& options);
 
 }  // namespace understudy::cli

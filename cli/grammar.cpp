@@ -85,6 +85,23 @@ void add_export(CLI::App& app, Action& action) {
   command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 
+void add_recover(CLI::App& app, Action& action) {
+  auto options = std::make_shared<RecoverArguments>();
+  auto* command = app.add_subcommand(
+      "recover", "Write what survived in memory of a run that ended to its folder");
+  command->add_option("DIR", options->directory, "The run's folder")->required();
+  auto* list = command->add_flag("--list", options->list, "Only list it; change nothing");
+  command->add_flag("--discard", options->discard, "Remove it from memory and write nothing")
+      ->excludes(list);
+  command->add_option("--memory", options->memory, "The folder in memory that survive= named")
+      ->capture_default_str();
+  add_json_flag(command, options->json);
+  command->footer(
+      "Steps that were captured and not on the disk yet when the process ended. Exit status 1 when "
+      "one is damaged, 2 while the run's process lives.");
+  command->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
 void add_doctor(CLI::App& app, Action& action) {
   auto options = std::make_shared<DoctorArguments>();
   auto* command = app.add_subcommand(
@@ -104,6 +121,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_verify(app, action);
   add_diff(app, action);
   add_export(app, action);
+  add_recover(app, action);
   add_doctor(app, action);
 }
 

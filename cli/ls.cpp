@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "output.h"
 #include "understudy/inspect.h"
+#include "understudy/recover.h"
 
 namespace understudy::cli {
 namespace {
@@ -37,18 +38,48 @@ void print_text(const std::vector<StepInfo>& steps) {
   }
 }
 
+/// In the usual place; what lies in another one is for `recover --memory`.
+std::vector<SurvivorInfo> survivors_of(const std::string& directory) {
+  try {
+    return list_survivors(directory, kMemoryFolder, /*verify=*/false);
+  } catch (const Error&) {
+    return {};  // there is no such place, or it is not this user's
+  }
+}
+
+Json survivor_json(const SurvivorInfo& one) {
+  return {{"step", one.step},
+          {"path", one.path.string()},
+          {"nbytes", one.nbytes},
+          {"problem", one.is_whole() ? Json(nullptr) : Json(one.problem)}};
+}
+
+std::string survivors_text(const std::vector<SurvivorInfo>& survivors) {
+  std::string text;
+  for (const auto& one : survivors) {
+    text += fmt::format("step {} is in memory, {}{}{}\n", one.step, human_size(one.nbytes),
+                        one.is_on_disk ? "" : ", and not on the disk",
+                        one.is_whole() ? std::string() : ": " + printable(one.problem));
+  }
+  return text;
+}
+
 }  // namespace
 
 int run(const LsArguments& options) {
   const auto steps = list_steps(options.directory);
+  const auto survivors = survivors_of(options.directory);
   if (options.json) {
-    auto array = Json::array();
+    auto array = Json::array(), in_memory = Json::array();
     for (const auto& step : steps) array.push_back(step_json(step));
-    print_json({{"directory", options.directory}, {"steps", std::move(array)}});
-  } else if (steps.empty()) {
-    print(fmt::format("no steps in '{}'\n", escape(options.directory)));
+    for (const auto& one : survivors) in_memory.push_back(survivor_json(one));
+    print_json({{"directory", options.directory},
+                {"steps", std::move(array)},
+                {"survivors", std::move(in_memory)}});
   } else {
-    print_text(steps);
+    if (steps.empty()) print(fmt::format("no steps in '{}'\n", escape(options.directory)));
+    if (!steps.empty()) print_text(steps);
+    print(survivors_text(survivors));
   }
   return std::ranges::all_of(steps, &StepInfo::is_complete) ? kFine : kFinding;
 }

@@ -26,6 +26,7 @@ Examples:
   understudy diff runs/a/step-600 runs/a/step-700
   understudy export runs/a weights.safetensors --prefix model
   understudy export runs/a hf-model --hf --prefix model
+  understudy recover runs/a
   understudy doctor runs
 
 Exit status: 0 fine, 1 a finding (damaged, different), 2 could not do it.)";

@@ -15,7 +15,7 @@ from pathlib import Path
 
 # Which rooms a room may include, besides itself.
 BELOW_TRANSFER = {"base", "os", "vm", "value", "device", "memory", "format"}
-BELOW_RESTORE = BELOW_TRANSFER | {"transfer", "store", "ranks"}
+BELOW_RESTORE = BELOW_TRANSFER | {"transfer", "store", "ranks", "survive"}
 ROOMS: dict[str, set[str]] = {
     "base": set(),
     "os": {"base"},
@@ -27,6 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "transfer": BELOW_TRANSFER,
     "stage": BELOW_TRANSFER | {"transfer"},
     "store": {"base", "os", "vm", "format"},
+    "survive": {"base", "os", "format", "store", "memory"},
     "ranks": {"base", "value", "format"},
     "restore": BELOW_RESTORE,
     "checkpointer": BELOW_RESTORE | {"stage", "restore"},
@@ -67,6 +68,7 @@ PUBLIC_HEADERS = {
     "files": "restore",
     "checkpointer": "checkpointer",
     "parts": "parts",
+    "recover": "checkpointer",
     "inspect": "inspect",
     "understudy": "client",
 }

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite import beside, dcp_ranks, drop_in, ranks, restore, save, stage, states, training
+from suite import (
+    beside,
+    dcp_ranks,
+    drop_in,
+    ranks,
+    restore,
+    save,
+    stage,
+    states,
+    survive,
+    training,
+)
 from suite.measure import Workload
 from suite.roofs import Roofs
 
@@ -75,6 +86,7 @@ _LARGE: dict[str, Run] = {
     "restore.large": lambda s, x: restore.bench_restore(
         "", x, s.folder / "large", s.roofs, s.repetitions
     ),
+    "survive": lambda s, x: survive.bench_survive(x, s.folder, s.roofs, s.repetitions),
 }
 _NONE: dict[str, Run] = {
     "training": lambda s, _: [training.bench_training(s.large_nbytes, s.folder, s.repetitions)],

@@ -21,11 +21,12 @@ namespace understudy {
 
 /// How a Checkpointer works.
 struct CheckpointerOptions {
-  std::filesystem::path directory;       ///< of the run; a relative one is fixed now
-  std::optional<Keep> keep{};            ///< complete steps kept, as in `.keep = 3`; absent: all
-  Memory memory = Memory::automatic;     ///< what images are made of
-  bool survive = false;                  ///< not in this version: Error(unsupported) when true
-  Capture capture = Capture::automatic;  ///< how states are captured
+  std::filesystem::path directory;    ///< of the run; a relative one is fixed now
+  std::optional<Keep> keep{};         ///< complete steps kept, as in `.keep = 3`; absent: all
+  Memory memory = Memory::automatic;  ///< what images are made of
+  Survive survive{};                  ///< whether the newest image outlives the process
+  WhenNoRoom when_no_room = WhenNoRoom::error;  ///< with `survive`; see WhenNoRoom
+  Capture capture = Capture::automatic;         ///< how states are captured
   int images = 2;  ///< captured states that may exist at once; each costs the state's size
   WhenBusy when_busy = WhenBusy::wait;  ///< what `save` does when every image is leased
   bool huge_pages = false;              ///< collapse overlapped storages into huge pages, once
@@ -59,6 +60,8 @@ struct SaveOptions {
 struct RestoreOptions {
   std::optional<std::int64_t> step{};  ///< absent: the newest
   std::vector<std::string> names{};    ///< as in LoadFileOptions
+  /// With memory only: Error(not_found) when nothing whole has survived there.
+  Source source = Source::automatic;
 };
 
 /// A step that has been read.
@@ -98,6 +101,8 @@ struct ResumeOptions {
   /// process has saved is no part of each of several ranks. With another number of ranks than at
   /// the save it is Error(invalid), and left as it is where `strict` is false.
   std::vector<std::string> per_rank{};
+  /// With memory only: Error(not_found) when nothing whole has survived there.
+  Source source = Source::automatic;
   /// Called with the merged state when all is read, verified and compared, and before anything
   /// changes. What it throws passes through.
   std::function<void(const Value& merged)> prepare{};
@@ -105,7 +110,7 @@ struct ResumeOptions {
 
 /// What the last `resume` did.
 struct ResumeReport {
-  /// A newer step that is damaged.
+  /// A newer step that is damaged; or one in memory that is damaged or not of this run.
   struct Skipped {
     std::int64_t step;   ///< its number
     std::string reason;  ///< why it was skipped, one sentence
@@ -113,7 +118,7 @@ struct ResumeReport {
   std::int64_t step = 0;                ///< what was resumed
   std::string source;                   ///< "disk" or "memory"
   std::string reader;                   ///< how its bytes were read, and why so
-  std::vector<Skipped> skipped;         ///< newest first; only with OnDamage::previous
+  std::vector<Skipped> skipped;         ///< what lay in memory, then with OnDamage::previous steps
   std::vector<std::int64_t> discarded;  ///< ascending; see ResumeOptions::discard_newer
   // With ResumeOptions::strict false, paths. Where a whole part is missing or unexpected, its
   // path stands for it.
@@ -130,9 +135,10 @@ class CheckpointerState;
 /// throws Error(closed). Thread-safe.
 ///
 /// With `peers`, it is made, and `save`, `restore` and `resume` are called, by all ranks, in the
-/// same order and with the same arguments but the state, from one thread at a time. Leaves are `chunk`s, or replicas:
-/// equal paths are one leaf, of which one rank writes its own. A step is there for all or for none,
-/// and what fails on one rank is thrown on all: "rank 3: ", and its reason.
+/// same order and with the same arguments but the state, from one thread at a time. Leaves are
+/// `chunk`s, or replicas: equal paths are one leaf, of which one rank writes its own. A step is
+/// there for all or for none, and what fails on one rank is thrown on all: "rank 3: ", and its
+/// reason.
 class Checkpointer {
  public:
   /// Makes the directory when it is missing.

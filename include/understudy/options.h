@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -20,6 +21,37 @@ enum class Memory { automatic, pageable, pinned, shared };
 enum class Capture { automatic, blocking, overlapped };
 /// What `stage` does when every image is leased.
 enum class WhenBusy { wait, skip, error };
+
+/// Where folders in memory are on Linux.
+inline constexpr const char* kMemoryFolder = "/dev/shm";
+
+/// Whether the newest captured state outlives the process: then images are files in a folder in
+/// memory (a tmpfs), from which the next run resumes. They end with the machine.
+class Survive {
+ public:
+  /// Off, or in kMemoryFolder.
+  Survive(bool is_on = false) : folder_(is_on ? kMemoryFolder : "") {}
+  /// In this folder, which must lie in a tmpfs.
+  Survive(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  /// In this folder.
+  Survive(const char* folder) : folder_(folder) {}
+
+  /// Whether it is on.
+  bool is_on() const noexcept { return !folder_.empty(); }
+  /// Empty when it is off.
+  const std::filesystem::path& folder() const noexcept { return folder_; }
+
+ private:
+  std::filesystem::path folder_;
+};
+
+/// What happens where images cannot survive, because the folder in memory cannot be used or has no
+/// space: an error, or images that end with the process, and Metrics::memory says why.
+enum class WhenNoRoom { error, go_on };
+
+/// Where a step is read from. `automatic` takes the newest that is whole: from memory where images
+/// survive, else from the disk.
+enum class Source { automatic, memory, disk };
 
 /// How files are written. `automatic` takes the best that the folder takes, in
 /// this order; each of the others is Error(unsupported) where it cannot be.

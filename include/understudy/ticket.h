@@ -33,6 +33,10 @@ struct Metrics {
   /// A higher step that the folder had at the call: until the saves have passed it, a
   /// resume takes that one. See ResumeOptions::discard_newer.
   std::optional<std::int64_t> newer_step{};
+  /// With survive: "sealed", or why what was captured would not outlive the process; empty until
+  /// that is known.
+  std::string survival{};
+  double sealed_s = 0;  ///< call to sealed; 0 until then
   /// What retention could not remove after this save, and why; empty when it removed
   /// all that it should. It is tried again after each save.
   std::string unremoved{};

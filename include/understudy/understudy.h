@@ -14,6 +14,7 @@
 #include "understudy/parts.h"
 #include "understudy/peers.h"
 #include "understudy/process.h"
+#include "understudy/recover.h"
 #include "understudy/stager.h"
 #include "understudy/system_error.h"
 #include "understudy/tensor.h"

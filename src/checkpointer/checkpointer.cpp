@@ -29,7 +29,9 @@ CheckpointerState::CheckpointerState(CheckpointerOptions given)
                 : nullptr),
       own_state_(team_ ? std::make_unique<RankState>(options.peers->rank()) : nullptr),
       folder_(open_run(options.directory, team_.get())),
-      stager_(stager_options(options)),
+      survival_(options.survive.is_on() ? std::make_unique<Survival>(options, folder_) : nullptr),
+      stager_(stager_options(options),
+              survival_ ? survival_->make_files() : memory::MakeImageFile{}),
       writer_({.low_priority = true,
                .choice = options.writer,
                .max_rate = options.max_write_rate.value_or(0)}),
@@ -44,7 +46,16 @@ std::shared_ptr<store::FolderLock> CheckpointerState::take_lock() {
   require_open();
   if (!lock_) {
     const os::Directory& directory = folder_.require();
-    lock_ = store::lock_folder(directory.reopen());
+    store::TakeOver take_over;
+    if (survival_) {
+      survival_->open();
+      take_over = [this](const auto& before, const auto& now) {
+        survival_->take_over(before, now);
+      };
+    }
+    auto lock = store::lock_folder(directory.reopen(), take_over);
+    if (survival_) survival_->settle(lock->holder());
+    lock_ = std::move(lock);
     newest_.look(directory);
   }
   return lock_;
@@ -113,6 +124,9 @@ void CheckpointerState::publish(const std::shared_ptr<SaveJob>& job) {
   try {
     queue_.push(job);
     try {
+      if (survival_ && job->capturing) {
+        job->sealed = survival_->seal(job->step, job->capturing, job->metadata, job->ticket);
+      }
       persister_.post([this] { persist_next(); });
     } catch (...) {
       // The empty turn of one that was dropped may have begun it; then it goes on.
@@ -125,6 +139,7 @@ void CheckpointerState::publish(const std::shared_ptr<SaveJob>& job) {
 }
 
 Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
+  if (survival_) take_lock();  // images are made in its folder in memory
   std::shared_ptr<TicketState> ticket = make_home<TicketState>();
   auto result = std::make_shared<std::optional<std::uint64_t>>();
   stager_.prewarm(state, ticket, result);
@@ -133,8 +148,11 @@ Ticket<std::uint64_t> CheckpointerState::prewarm(const Value& state) {
 
 store::Committed CheckpointerState::persist(SaveJob& job) {
   if (job.team) return persist_with_team(job);
+  if (job.survivor) return persist_from_memory(job);
+  const auto checksums = job.sealed.valid() ? job.sealed.get() : SealedChecksums{};
   const auto snapshot = job.capturing->take();
-  const auto source = source_of(snapshot.shared_state()->contents(), header_metadata({}));
+  const auto source =
+      source_of(snapshot.shared_state()->contents(), header_metadata({}), {}, checksums);
   folder_.require();
   return store::commit_step(*job.lock, job.step, *source, job.metadata, writer_,
                             {.overwrite = job.overwrite, .keep = options.keep},
@@ -153,6 +171,7 @@ void CheckpointerState::persist_next() {
   try {
     const auto done = persist(*job);
     newest_.note_committed(job->step);
+    if (survival_) survival_->let_go(job->step);
     folder_.require();  // moved while it was written: not where the result says
     *job->result = folder_.path() / done.path.filename();
     {
@@ -211,11 +230,12 @@ void CheckpointerState::close() {
     is_closed_ = true;
   }
   for (const auto& ticket : tickets()) TicketBase(ticket).wait_done_for({});
+  if (survival_) survival_->close();
+  stager_.close();
   {
     std::lock_guard lock(mutex_);
     lock_.reset();
   }
-  stager_.close();
   throw_unseen_failure();
   throw_unremoved();
 }
@@ -223,6 +243,7 @@ void CheckpointerState::close() {
 Checkpoint CheckpointerState::restore(const RestoreOptions& given) {
   auto how = given;
   const os::Directory& directory = folder_.require();
+  if (auto found = restore_from_memory(how)) return std::move(*found);
   if (team_) how.step = team_->choose_step("restore", [&] { return chosen_step(given.step); });
   return restore_run(directory, how, options.allow_pickle, readers_);
 }
@@ -244,29 +265,13 @@ std::optional<std::int64_t> CheckpointerState::resume_alone(
     Value& state, const ResumeOptions& how, const std::function<void()>& all_agree,
     const std::vector<ResumeReport::Skipped>& skipped) {
   const os::Directory& directory = folder_.require();
-  std::shared_ptr<store::FolderLock> lock;
-  if (how.discard_newer) {
-    // Taken first: who may not write here may not discard either. A save that is still under
-    // way would come back after the discarding.
-    if (!team_ || team_->is_first()) lock = take_lock();
-    for (const auto& ticket : tickets()) TicketBase(ticket).wait_done_for({});
-  }
-  auto report =
-      resume_run({.directory = directory,
-                  .allow_pickle = options.allow_pickle,
-                  .readers = readers_,
-                  .copiers = stager_.workers(),
-                  .discard_newer =
-                      [&](std::int64_t step) {
-                        return team_ ? discard_with_team(step) : store::discard_newer(*lock, step);
-                      },
-                  .all_agree = all_agree,
-                  .rank = team_ ? options.peers->rank() : 0,
-                  .count = team_ ? options.peers->count() : 1},
-                 state, how);
+  auto from_memory = skipped;
+  if (const auto step = resume_from_memory(state, how, from_memory)) return step;
+  const auto lock = lock_to_discard(how.discard_newer);
+  auto report = resume_run(resume_tools(directory, lock, all_agree), state, how);
   if (!report) return {};
   const auto step = report->step;
-  if (team_) report->skipped = skipped;
+  report->skipped.insert(report->skipped.begin(), from_memory.begin(), from_memory.end());
   newest_.look(directory);
   std::lock_guard guard(resumed_mutex);
   resumed = std::move(report);

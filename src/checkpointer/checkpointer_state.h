@@ -17,8 +17,10 @@
 #include "base/worker_pool.h"
 #include "checkpointer/newest_step.h"
 #include "checkpointer/rank_state.h"
+#include "checkpointer/resume_run.h"
 #include "checkpointer/run_folder.h"
 #include "checkpointer/save_queue.h"
+#include "checkpointer/survival.h"
 #include "checkpointer/team.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
@@ -78,6 +80,18 @@ class CheckpointerState {
   std::optional<std::int64_t> resume_alone(Value& state, const ResumeOptions& how,
                                            const std::function<void()>& all_agree,
                                            const std::vector<ResumeReport::Skipped>& skipped);
+  // With survival.
+  std::vector<survive::Survivor> survivors(Source source, const std::optional<std::int64_t>& step,
+                                           std::vector<ResumeReport::Skipped>& skipped);
+  std::optional<Checkpoint> restore_from_memory(const RestoreOptions& how);
+  std::optional<std::int64_t> resume_from_memory(Value& state, const ResumeOptions& how,
+                                                 std::vector<ResumeReport::Skipped>& skipped);
+  void persist_survivor(std::int64_t step);
+  store::Committed persist_from_memory(SaveJob& job);
+  ResumeTools resume_tools(const os::Directory& directory,
+                           const std::shared_ptr<store::FolderLock>& lock,
+                           const std::function<void()>& all_agree);
+  std::shared_ptr<store::FolderLock> lock_to_discard(bool discard_newer);
   std::vector<std::int64_t> discard_with_team(std::int64_t step);
   void throw_unremoved();
   void throw_unseen_failure();
@@ -90,6 +104,7 @@ class CheckpointerState {
   const std::unique_ptr<Team> team_;            ///< null where there are no other ranks
   const std::unique_ptr<RankState> own_state_;  ///< with other ranks: of the call under way
   const RunFolder folder_;
+  const std::unique_ptr<Survival> survival_;  ///< null where images end with the process
   StagerState stager_;
   store::Writer writer_;
   SaveQueue queue_;

@@ -9,8 +9,15 @@ namespace understudy {
 
 CheckpointerOptions checked(CheckpointerOptions options) {
   if (options.keep) store::require_valid(*options.keep);
-  if (options.survive) {
-    fail(ErrorCode::unsupported, "survive is not in this version: images end with the process");
+  if (options.survive.is_on()) {
+    // The newest one is kept while the next is filled.
+    if (options.images < 2) fail(ErrorCode::invalid, "survive needs images=2 at least, not 1");
+    if (options.peers && options.peers->count() > 1) {
+      fail(ErrorCode::unsupported,
+           "survive is for one rank, and here are {}: what survives of several is not brought "
+           "together yet",
+           options.peers->count());
+    }
   }
   return options;
 }

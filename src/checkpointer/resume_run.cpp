@@ -74,6 +74,7 @@ class Try {
         throw;
       }
       has_changed_ = true;
+      if (tools_.has_changed != nullptr) *tools_.has_changed = true;
     };
   }
 

@@ -21,8 +21,9 @@ struct ResumeTools {
   std::function<std::vector<std::int64_t>(std::int64_t step)> discard_newer;
   /// Waits until all other ranks are as far, before the state changes. Empty where there are none.
   std::function<void()> all_agree{};
-  int rank = 0;   ///< of this process
-  int count = 1;  ///< of ranks
+  bool* has_changed = nullptr;  ///< set before the state changes
+  int rank = 0;                 ///< of this process
+  int count = 1;                ///< of ranks
 };
 
 /// As Checkpointer::restore.

@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -14,11 +15,19 @@
 
 #include "base/ticket.h"
 #include "checkpointer/sources.h"
+#include "checkpointer/survival.h"
 #include "checkpointer/team.h"
 #include "stage/snapshot.h"
 #include "store/commit.h"
+#include "store/reader.h"
 
 namespace understudy {
+
+/// A step in memory that was resumed from, held open until it is on the disk.
+struct Survivor {
+  store::StepFolder step;
+  store::ShardReader shard;
+};
 
 struct SaveJob {
   std::shared_ptr<TicketState> ticket;
@@ -30,11 +39,13 @@ struct SaveJob {
   bool urgent = false;
   std::vector<std::string> per_rank{};  ///< as in SaveOptions
   std::shared_ptr<store::FolderLock> lock;
-  std::unique_ptr<store::Unlimited> unlimited;  ///< of an urgent one, until it has ended
-  std::optional<TeamSave> team{};               ///< with other ranks
-  std::shared_ptr<const ShardChunks> chunks{};  ///< then: where this rank's lie in their tensors
-  std::string index{};                          ///< and what it adds to the index
-  std::exception_ptr capture_failure{};         ///< then nothing was captured; the others are told
+  std::unique_ptr<store::Unlimited> unlimited;   ///< of an urgent one, until it has ended
+  std::optional<TeamSave> team{};                ///< with other ranks
+  std::shared_ptr<const ShardChunks> chunks{};   ///< then: where this rank's lie in their tensors
+  std::string index{};                           ///< and what it adds to the index
+  std::shared_future<SealedChecksums> sealed{};  ///< where images survive
+  std::shared_ptr<const Survivor> survivor{};    ///< in place of a capture: read from memory
+  std::exception_ptr capture_failure{};          ///< then nothing was captured; the others are told
   /// The urgent step in whose favour rank 0 dropped it; it keeps its turn, to tell the others.
   std::optional<std::int64_t> dropped_for{};
 };

@@ -46,6 +46,11 @@ std::span<const std::byte> SnapshotSource::block(std::uint64_t index, std::span<
           std::min(kBlockNbytes, layout.data_nbytes - begin)};
 }
 
+std::optional<std::uint64_t> SnapshotSource::checksum(std::uint64_t index) const {
+  if (index >= checksums_.size()) return {};
+  return checksums_[index];
+}
+
 std::vector<std::byte> SnapshotSource::seal(std::span<const std::uint64_t> checksums,
                                             std::string& digest) {
   const auto& layout = *contents_.layout;
@@ -98,10 +103,13 @@ std::vector<std::byte> StateSource::seal(std::span<const std::uint64_t> checksum
 }
 
 std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& contents,
-                                              HeaderMetadata metadata, const ShardChunks& chunks) {
+                                              HeaderMetadata metadata, const ShardChunks& chunks,
+                                              std::vector<std::uint64_t> checksums) {
   const auto& views = contents.layout->leaves.views;
   if (std::all_of(views.begin(), views.end(), [](const auto& view) { return view.is_entry; })) {
-    return std::make_unique<SnapshotSource>(contents, std::move(metadata), chunks);
+    auto source = std::make_unique<SnapshotSource>(contents, std::move(metadata), chunks);
+    source->set_checksums(std::move(checksums));
+    return source;
   }
   const auto state = std::make_shared<const Value>(
       SnapshotState::state_over(contents, contents.image->data(), contents.image));

@@ -29,11 +29,15 @@ class SnapshotSource : public store::ShardSource {
   std::uint64_t header_nbytes() const override { return header_nbytes_; }
   std::uint64_t data_nbytes() const override { return contents_.layout->data_nbytes; }
   std::span<const std::byte> block(std::uint64_t index, std::span<std::byte> scratch) override;
+  std::optional<std::uint64_t> checksum(std::uint64_t index) const override;
   std::vector<std::byte> seal(std::span<const std::uint64_t> checksums,
                               std::string& digest) override;
+  /// All of the image's, taken before it is written.
+  void set_checksums(std::vector<std::uint64_t> checksums) { checksums_ = std::move(checksums); }
 
  private:
   SnapshotState::Contents contents_;
+  std::vector<std::uint64_t> checksums_;  // of all blocks, or none
   HeaderMetadata metadata_;
   std::uint64_t header_nbytes_;
 };
@@ -66,9 +70,11 @@ class StateSource : public store::ShardSource {
 /// What the file of a snapshot is written from: the image as it lies; or, where tensors in it are
 /// no entries of their own, the state in the image, brought into file form on the way. So it is the
 /// writer that pays for the order of bytes that other people's tools want, and never the capture.
+/// `checksums`: of all blocks of the image, if they are known.
 std::unique_ptr<store::ShardSource> source_of(const SnapshotState::Contents& contents,
                                               HeaderMetadata metadata,
-                                              const ShardChunks& chunks = {});
+                                              const ShardChunks& chunks = {},
+                                              std::vector<std::uint64_t> checksums = {});
 
 /// Throws Error(unsupported) with the path of the first leaf that no file can
 /// hold (an object, unless it comes with a pickle); a chunk, unless all ranks save.

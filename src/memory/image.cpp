@@ -12,6 +12,7 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "base/waiting.h"
+#include "os/system.h"
 #include "vm/pages.h"
 
 namespace understudy::memory {
@@ -21,12 +22,10 @@ namespace {
 // that grows a little still fits.
 constexpr std::uint64_t kUnit = vm::kHugePageNbytes;
 
-std::uint64_t size_for(std::uint64_t nbytes) {
-  return std::max(round_up(nbytes, kUnit), kUnit);
-}
-
-// Twice the size is too large to keep for this state.
+// Twice the size is too large to keep for this state. A file is cut to what it holds, which must
+// not take pages from it.
 bool fits(const Image& image, std::uint64_t size) {
+  if (!image.file_name().empty()) return image.capacity() == size;
   return image.capacity() >= size && image.capacity() <= 2 * size;
 }
 
@@ -36,7 +35,22 @@ std::string Image::describe() const {
   return format_text("{}, {}", choice_, region_.describe_pages());
 }
 
+void Image::set_file_length(std::uint64_t nbytes) const {
+  os::File file(region_.fd(), file_name_);
+  try {
+    file.resize(nbytes);
+  } catch (...) {
+    file.leak();
+    throw;
+  }
+  file.leak();
+}
+
 struct ImagePool::State {
+  std::uint64_t size_for(std::uint64_t nbytes) const {
+    const auto unit = make_file ? vm::page_nbytes() : kUnit;
+    return std::max(round_up(nbytes, unit), unit);
+  }
   std::shared_ptr<Image> make(std::uint64_t size);
   std::shared_ptr<Image> take_free(std::uint64_t size);
   std::shared_ptr<Image> free_to_prewarm(std::uint64_t size);
@@ -49,6 +63,7 @@ struct ImagePool::State {
   std::vector<std::shared_ptr<Image>> free;
   int leased = 0;
   int limit = 0;
+  MakeImageFile make_file;
   bool is_closed = false;
   HomeProcess home;
 
@@ -70,7 +85,13 @@ void ImagePool::State::choose() {
 
 std::shared_ptr<Image> ImagePool::State::make(std::uint64_t size) {
   choose();
-  return make_home<Image>(size, context, choice);
+  if (!make_file) return make_home<Image>(size, context, choice);
+  os::require_memory("an image", size);
+  std::string why_not;
+  if (auto file = make_file(size, why_not)) {
+    return make_home<Image>(std::move(*file), size, context, choice + ", survives");
+  }
+  return make_home<Image>(size, context, format_text("{}, does not survive: {}", choice, why_not));
 }
 
 // The smallest that fits. Else one that does not goes, to make room. Under the
@@ -104,8 +125,10 @@ bool ImagePool::State::is_free(const Image& image) {
   return std::any_of(free.begin(), free.end(), [&](const auto& i) { return i.get() == &image; });
 }
 
-ImagePool::ImagePool(int limit, Memory memory) : state_(make_home<State>()) {
+ImagePool::ImagePool(int limit, Memory memory, MakeImageFile make_file)
+    : state_(make_home<State>()) {
   state_->limit = limit;
+  state_->make_file = std::move(make_file);
   if (memory == Memory::pinned) {
     state_->context = device::CudaContext::open();
     state_->choice = format_text("pinned ({})", state_->context->name());
@@ -146,7 +169,7 @@ void ImagePool::fail_busy() const {
 
 Lease ImagePool::lease(Slot slot, std::uint64_t nbytes) {
   auto& s = *state_;
-  const auto size = size_for(nbytes);
+  const auto size = s.size_for(nbytes);
   std::shared_ptr<Image> image;
   {
     std::lock_guard lock(s.mutex);
@@ -175,7 +198,7 @@ Lease ImagePool::lease(std::uint64_t nbytes, WhenBusy when_busy, double& waited_
 
 void ImagePool::prewarm(std::uint64_t nbytes, const std::function<void(std::uint64_t)>& done) {
   auto& s = *state_;
-  const auto size = size_for(nbytes);
+  const auto size = s.size_for(nbytes);
   while (const auto image = s.free_to_prewarm(size)) {
     std::uint64_t cursor = 0, before = 0;
     while (s.is_free(*image) && image->prepare_piece(cursor)) {

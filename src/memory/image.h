@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "memory/image_file.h"
 #include "memory/region.h"
 #include "understudy/options.h"
 
@@ -18,11 +19,22 @@ class Image {
   /// `choice` says what was chosen and why, for `describe`.
   Image(std::uint64_t nbytes, std::shared_ptr<device::CudaContext> context, std::string choice)
       : region_(Sharing::is_shared, nbytes, std::move(context)), choice_(std::move(choice)) {}
+  /// One that has a name.
+  Image(ImageFile file, std::uint64_t nbytes, std::shared_ptr<device::CudaContext> context,
+        std::string choice)
+      : file_name_(std::move(file.name)),
+        file_owner_(std::move(file.owner)),
+        region_(std::move(file.file), nbytes, std::move(context)),
+        choice_(std::move(choice)) {}
 
   std::byte* data() const noexcept { return region_.data(); }
   /// Bytes that there are; a multiple of the page size.
   std::uint64_t capacity() const noexcept { return region_.nbytes(); }
   int fd() const noexcept { return region_.fd(); }
+  /// Of its file; empty for an image without a name.
+  const std::string& file_name() const noexcept { return file_name_; }
+  /// Sets the length of its file, within the last page. What lies behind it stays mapped.
+  void set_file_length(std::uint64_t nbytes) const;
 
   /// Region::prepare: before the first byte is written.
   void prepare(WorkerPool& workers, const OnPages& on_pages = {}) {
@@ -47,6 +59,8 @@ class Image {
   static constexpr std::uint64_t kUnknownLayout = ~std::uint64_t{0};
 
  private:
+  const std::string file_name_;
+  const std::shared_ptr<const void> file_owner_;
   Region region_;
   const std::string choice_;
 };
@@ -59,8 +73,9 @@ using Lease = std::shared_ptr<Image>;
 class ImagePool {
  public:
   /// `memory` is pageable, pinned or automatic; the last is decided when the
-  /// first image is made. Throws Error(unsupported) when nothing can be pinned.
-  explicit ImagePool(int limit, Memory memory = Memory::pageable);
+  /// first image is made. Throws Error(unsupported) when nothing can be pinned. With `make_file`
+  /// images are files, each of exactly the pages that it was made for.
+  explicit ImagePool(int limit, Memory memory = Memory::pageable, MakeImageFile make_file = {});
   ~ImagePool();
 
   /// The right to one image, given back at its end. When all are leased: waits awake

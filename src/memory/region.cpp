@@ -22,10 +22,22 @@ std::variant<vm::Mapping, vm::SharedMapping> map(Sharing sharing, std::uint64_t 
   return Mapping(std::in_place_index<1>, nbytes, children);
 }
 
+int take_descriptor(os::File file) noexcept {
+  const int fd = file.fd();
+  file.leak();
+  return fd;
+}
+
 }  // namespace
 
 Region::Region(Sharing sharing, std::uint64_t nbytes, std::shared_ptr<device::CudaContext> context)
     : mapping_(map(sharing, nbytes)), context_(std::move(context)), is_touched_(pieces()) {}
+
+Region::Region(os::File file, std::uint64_t nbytes, std::shared_ptr<device::CudaContext> context)
+    : mapping_(std::in_place_index<1>, take_descriptor(std::move(file)), nbytes,
+               vm::Children::nothing),
+      context_(std::move(context)),
+      is_touched_(pieces()) {}
 
 std::byte* Region::data() const noexcept {
   return std::visit([](const auto& m) { return m.data(); }, mapping_);

@@ -14,6 +14,7 @@
 
 #include "base/worker_pool.h"
 #include "device/cuda_context.h"
+#include "os/file.h"
 #include "vm/mapping.h"
 #include "vm/shared_mapping.h"
 
@@ -37,6 +38,8 @@ class Region {
   /// With a context, `prepare` pins it there. Throws Error(no_space).
   Region(Sharing sharing, std::uint64_t nbytes,
          std::shared_ptr<device::CudaContext> context = nullptr);
+  /// Over a file in memory that has these bytes and the space for them; not for forked children.
+  Region(os::File file, std::uint64_t nbytes, std::shared_ptr<device::CudaContext> context);
 
   std::byte* data() const noexcept;
   std::uint64_t nbytes() const noexcept;

@@ -212,6 +212,14 @@ bool Directory::exchange(const std::string& a, const std::string& b) const {
   fail_call(fmt::format("exchange {} with", path_of(a)), b, errno);
 }
 
+void Directory::link(const std::string& name, const Directory& to,
+                     const std::string& new_name) const {
+  if (uninterrupted(
+          [&] { return calls().linkat(fd(), name.c_str(), to.fd(), new_name.c_str(), 0); }) != 0) {
+    fail_call(fmt::format("link {} to", path_of(name)), to.path_of(new_name), errno);
+  }
+}
+
 void Directory::remove_file(const std::string& name) const {
   if (uninterrupted([&] { return calls().unlinkat(fd(), name.c_str(), 0); }) != 0) {
     fail_call("remove", path_of(name), errno);

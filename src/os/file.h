@@ -26,6 +26,7 @@ struct FileInfo {
   unsigned mode = 0;  ///< permission bits
   dev_t device = 0;   ///< with the number: the file itself, whatever its name
   ino_t number = 0;
+  uid_t owner = 0;
 
   bool is_same_file(const FileInfo& other) const noexcept {
     return device == other.device && number == other.number;
@@ -129,6 +130,8 @@ class Directory {
   /// Swaps two names at once; false when the file system cannot, or cannot
   /// rename one of the two (a folder in a lower layer of an overlay).
   bool exchange(const std::string& a, const std::string& b) const;
+  /// Gives a file here a second name, which must be free, in `to`.
+  void link(const std::string& name, const Directory& to, const std::string& new_name) const;
   void remove_file(const std::string& name) const;
   void remove_folder(const std::string& name) const;  ///< which must be empty
   /// Removes a directory and all below it, however deep, without following links.

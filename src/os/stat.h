@@ -19,7 +19,8 @@ inline FileInfo to_file_info(const struct stat& found) noexcept {
           .nbytes = static_cast<std::uint64_t>(found.st_size),
           .mode = found.st_mode & 07777u,
           .device = found.st_dev,
-          .number = found.st_ino};
+          .number = found.st_ino,
+          .owner = found.st_uid};
 }
 
 }  // namespace understudy::os

@@ -30,9 +30,9 @@ struct StagerState::Order {
   double& waited_s;
 };
 
-StagerState::StagerState(const StagerOptions& options)
+StagerState::StagerState(const StagerOptions& options, memory::MakeImageFile make_file)
     : options_((check_options(options), options)),
-      pool_(options.images, options.memory),
+      pool_(options.images, options.memory, std::move(make_file)),
       workers_("us-copy", options.threads > 0 ? options.threads : os::copying_threads()),
       overlapped_({options.capture, options.huge_pages, options.threads}) {}
 
@@ -147,6 +147,8 @@ std::shared_ptr<Capturing> StagerState::begin(const Order& order, const stage::S
   const auto layout = contents.layout = plan.layout;
   const auto lease = contents.image = pool_.lease(std::move(slot), layout->file_nbytes());
   auto& image = *lease;
+  // It was sealed at the length of what it held.
+  if (!image.file_name().empty()) image.set_file_length(image.capacity());
   const bool is_zeroed = image.layout_id == 0 || image.layout_id == plan.layout_id;
   image.layout_id = memory::Image::kUnknownLayout;
   auto* const data = image.data() + layout->header_nbytes;

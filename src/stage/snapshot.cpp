@@ -46,6 +46,14 @@ Snapshot Capturing::take() {
   return taken;
 }
 
+SnapshotState::Contents Capturing::wait_contents() {
+  std::unique_lock lock(mutex_);
+  ended_.wait(lock, [&] { return is_ended_; });
+  if (failure_) std::rethrow_exception(failure_);
+  if (!snapshot_) fail(ErrorCode::closed, "the snapshot was given away");
+  return snapshot_->shared_state()->contents();
+}
+
 void Capturing::end(std::exception_ptr failure) {
   {
     std::lock_guard lock(mutex_);

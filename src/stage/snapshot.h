@@ -58,6 +58,8 @@ class Capturing {
 
   /// Waits until it is complete, and gives it away; throws when it has failed.
   Snapshot take();
+  /// Waits as well, and leaves it for `take`; throws when it has failed or was taken.
+  SnapshotState::Contents wait_contents();
   void end(std::exception_ptr failure);
 
  private:
@@ -71,7 +73,8 @@ class Capturing {
 /// A Stager's insides, for the checkpointer, which needs more than a Ticket.
 class StagerState {
  public:
-  explicit StagerState(const StagerOptions& options);
+  /// With `make_file` images are files in a folder in memory.
+  explicit StagerState(const StagerOptions& options, memory::MakeImageFile make_file = {});
   ~StagerState();
 
   /// Called once, by any thread, when a capture has ended.

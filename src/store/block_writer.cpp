@@ -22,7 +22,8 @@ PreparedBlock prepare_block(const os::File& file, ShardSource& source, std::uint
                             std::span<std::byte> scratch, std::uint64_t& checksum,
                             const Flow& flow) {
   const std::span<const std::byte> bytes = source.block(index, scratch);
-  checksum = format::hash64(bytes);
+  const auto known = source.checksum(index);
+  checksum = known ? *known : format::hash64(bytes);
   const std::uint64_t padded =
       file.is_direct() ? round_up<std::uint64_t>(bytes.size(), os::kDirectUnit) : bytes.size();
   if (bytes.data() == scratch.data()) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,7 +27,11 @@ class FolderLock;
 /// files; orphans of an interrupted overwrite are put back). Throws Error(busy)
 /// naming the holder's process when another process has it.
 std::shared_ptr<FolderLock> lock_folder(const std::filesystem::path& directory);
-std::shared_ptr<FolderLock> lock_folder(os::Directory directory);
+/// `take_over` is called when this process takes the lock, and has not had it: with what the file
+/// says of the last holder, before it is overwritten with what it will say of this one. When it
+/// throws, the lock is not taken.
+using TakeOver = std::function<void(const std::string& before, const std::string& now)>;
+std::shared_ptr<FolderLock> lock_folder(os::Directory directory, const TakeOver& take_over = {});
 
 struct CommitOptions {
   bool overwrite = false;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <random>
 #include <utility>
 
 #include "base/error.h"
@@ -18,6 +19,9 @@
 namespace understudy::store {
 
 namespace {
+
+// As much as os::LockFile::text gives.
+constexpr std::uint64_t kMostOfHolder = 200;
 
 using FolderId = std::pair<dev_t, ino_t>;
 
@@ -59,11 +63,13 @@ std::string rank_of_this_process() {
   return rank >= 0 && count > 1 ? fmt::format("rank {} of {}", rank, count) : std::string();
 }
 
-/// What the lock file says of who holds it.
+/// What the lock file says of who holds it: for people, and a line that no other holder has
+/// written.
 std::string this_holder() {
   const std::string rank = rank_of_this_process();
-  return fmt::format("process {} on {}{}{}\n", getpid(), os::host_name(), rank.empty() ? "" : ", ",
-                     rank);
+  std::random_device random;
+  return fmt::format("process {} on {}{}{}\n{:08x}{:08x}\n", getpid(), os::host_name(),
+                     rank.empty() ? "" : ", ", rank, random(), random());
 }
 
 /// The same, as a part of a sentence. Anybody may write to the file.
@@ -73,8 +79,9 @@ std::string holder_named_by(const os::LockFile& file, pid_t holder) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
            std::string_view(" ,.-_").find(c) != std::string_view::npos;
   };
-  if (text.starts_with("process ") && text.ends_with('\n')) {
-    text.pop_back();
+  const auto end = text.find('\n');
+  if (text.starts_with("process ") && end != std::string::npos) {
+    text.resize(end);
     if (std::ranges::all_of(text, is_plain)) return text;
   }
   return holder > 0 ? fmt::format("process {}", holder) : "another process";
@@ -95,7 +102,7 @@ bool has_its_name(const os::Directory& directory, const os::LockFile& file) {
 }
 
 /// Locks the file that has the lock's name now. What is held may be an older one.
-void hold(HeldFolder& held) {
+void hold(HeldFolder& held, const TakeOver& take_over = {}) {
   const std::string name(kLockName);
   // A lock file that is removed again and again while we lock it is not chance.
   constexpr int kTurns = 8;
@@ -109,7 +116,9 @@ void hold(HeldFolder& held) {
     if (held.holder.empty() || held.lock_file->text() != held.holder) {
       // New, or another's since: whoever that was may have left something.
       held.needs_clearing = true;
-      held.holder = this_holder();
+      auto holder = this_holder();
+      if (take_over) take_over(held.lock_file->text(), holder);
+      held.holder = std::move(holder);
       if (!held.lock_file->set_text(held.holder)) held.holder.clear();
     }
     return;
@@ -118,14 +127,14 @@ void hold(HeldFolder& held) {
        held.directory.name(), name);
 }
 
-HeldFolder& take(Registry& registry, os::Directory directory) {
+HeldFolder& take(Registry& registry, os::Directory directory, const TakeOver& take_over) {
   const std::lock_guard guard(registry.mutex);
   const FolderId id = id_of(directory);
   auto found = registry.folders.find(id);
   if (found == registry.folders.end()) {
     found = registry.folders.try_emplace(id, std::move(directory)).first;
     try {
-      hold(found->second);
+      hold(found->second, take_over);
     } catch (...) {
       registry.folders.erase(found);
       throw;
@@ -165,6 +174,24 @@ std::unique_lock<std::mutex> FolderLock::begin_commit() {
     held_.needs_clearing = held_.uncleared.count > 0;
   }
   return turn;
+}
+
+std::string FolderLock::holder() const {
+  const std::lock_guard turn(held_.committing);
+  return held_.holder;
+}
+
+std::string last_holder(const os::Directory& directory) {
+  try {
+    const auto file = directory.open_file(std::string(kLockName));
+    std::string text(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kMostOfHolder)),
+                     '\0');
+    file.read_at(0, std::as_writable_bytes(std::span(text)));
+    return text;
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::not_found || error.code() == ErrorCode::corrupt) return {};
+    throw;
+  }
 }
 
 std::uint64_t FolderLock::keep(const std::string& name) {
@@ -208,8 +235,8 @@ std::shared_ptr<FolderLock> lock_folder(const std::filesystem::path& directory) 
   return lock_folder(os::Directory::open(directory));
 }
 
-std::shared_ptr<FolderLock> lock_folder(os::Directory directory) {
-  auto lock = std::make_shared<FolderLock>(take(registry(), std::move(directory)));
+std::shared_ptr<FolderLock> lock_folder(os::Directory directory, const TakeOver& take_over) {
+  auto lock = std::make_shared<FolderLock>(take(registry(), std::move(directory), take_over));
   lock->begin_commit();
   return lock;
 }

@@ -64,6 +64,9 @@ class FolderLock {
   void clear_leftovers_of(const std::string& name);
   void let_go(const std::string& name, std::uint64_t user) noexcept;
 
+  /// What the lock file says of this process; empty where there was no space for it.
+  std::string holder() const;
+
   /// What the clearing before this commit could not remove.
   const Unremoved& uncleared() const noexcept { return held_.uncleared; }
 
@@ -74,5 +77,8 @@ class FolderLock {
   HomeProcess home_;
   HeldFolder& held_;
 };
+
+/// What the lock file of a folder says of who has or had the lock last; empty when it says nothing.
+std::string last_holder(const os::Directory& directory);
 
 }  // namespace understudy::store

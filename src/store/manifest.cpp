@@ -180,6 +180,9 @@ std::string write_manifest(Manifest manifest) {
   }
   const std::string index =
       manifest.index ? fmt::format("  \"index\": {},\n", file_text(*manifest.index)) : "";
+  const std::string survivor = manifest.survivor_json.empty()
+                                   ? ""
+                                   : fmt::format("  \"survivor\": {},\n", manifest.survivor_json);
   std::string text = fmt::format(
       "{{\n"
       "  \"version\": \"{}.{}\",\n"
@@ -190,9 +193,11 @@ std::string write_manifest(Manifest manifest) {
       "  \"files\": [{}\n  ],\n"
       "{}"
       "  \"metadata\": {},\n"
+      "{}"
       "  {}",
       manifest.major, manifest.minor, features, manifest.step, manifest.world_size,
-      format::json_string(manifest.time), files, index, manifest.metadata_json, kBeforeDigest);
+      format::json_string(manifest.time), files, index, manifest.metadata_json, survivor,
+      kBeforeDigest);
   const std::size_t begin = text.size();
   text.append(kDigestDigits, '0');
   text += kAfterDigest;
@@ -211,6 +216,7 @@ Manifest read_manifest(std::string_view text, std::string_view file) {
   read_files(fields.list("files"), manifest, file);
   read_index(fields, manifest, file);
   manifest.metadata_json = fields.raw("metadata");
+  if (fields.has("survivor")) manifest.survivor_json = fields.raw("survivor");
   return manifest;
 }
 

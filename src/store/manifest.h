@@ -33,6 +33,7 @@ struct Manifest {
   std::vector<ManifestFile> files;
   std::optional<ManifestFile> index;   ///< only with several ranks; makes it version 1.1
   std::string metadata_json = "null";  ///< the user's, compact JSON
+  std::string survivor_json{};  ///< of an image in memory: whose it is; empty for steps on a disk
 };
 
 /// The manifest as JSON text that ends in a newline; its own digest filled in.

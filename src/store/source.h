@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,9 @@ class ShardSource {
   /// already they are 4096-aligned, and readable with zeros up to the next
   /// multiple of 4096.
   virtual std::span<const std::byte> block(std::uint64_t index, std::span<std::byte> scratch) = 0;
+
+  /// The XXH3-64 of block `index`, where somebody has taken it already.
+  virtual std::optional<std::uint64_t> checksum(std::uint64_t) const { return {}; }
 
   /// The header, once every block's checksum is known. Called last, once.
   /// 4096-aligned or not. Gives the header's digest in `digest`.

@@ -12,12 +12,12 @@
 
 namespace understudy::store {
 
-namespace {
-
 std::string utc_now() {
   const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   return fmt::format("{:%FT%TZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(now)));
 }
+
+namespace {
 
 [[noreturn]] void fail_exists(const os::Directory& directory, const std::string& name) {
   std::int64_t step = 0;

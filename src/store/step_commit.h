@@ -16,6 +16,9 @@
 
 namespace understudy::store {
 
+/// As manifests have it: UTC, ISO 8601, seconds.
+std::string utc_now();
+
 /// Where a step goes.
 struct StepPlace {
   explicit StepPlace(std::int64_t step) : name(step_name(step)), step(step) {}

@@ -41,7 +41,7 @@ SharedMapping::SharedMapping(std::uint64_t nbytes, Children children) {
   if (children == Children::nothing) advise(data(), nbytes, MADV_DONTFORK);
 }
 
-SharedMapping::SharedMapping(int fd, std::uint64_t nbytes) : fd_(fd) {
+SharedMapping::SharedMapping(int fd, std::uint64_t nbytes, Children children) : fd_(fd) {
   try {
     struct stat found {};
     if (calls().fstat(fd, &found) != 0) {
@@ -58,6 +58,7 @@ SharedMapping::SharedMapping(int fd, std::uint64_t nbytes) : fd_(fd) {
     calls().close(fd_);
     throw;
   }
+  if (children == Children::nothing) advise(data(), nbytes, MADV_DONTFORK);
 }
 
 SharedMapping::~SharedMapping() {

@@ -20,9 +20,9 @@ class SharedMapping {
   /// Reserves addresses and no pages, but asks whether the machine has that
   /// much. Throws Error(no_space) with how much is missing.
   explicit SharedMapping(std::uint64_t nbytes, Children children = Children::nothing);
-  /// Maps what another one has made, for children too. The descriptor is ours from
+  /// Maps what somebody else has made, for children too or not. The descriptor is ours from
   /// now on, also when it throws: Error(invalid), Error(no_space).
-  SharedMapping(int fd, std::uint64_t nbytes);
+  SharedMapping(int fd, std::uint64_t nbytes, Children children = Children::the_same);
   ~SharedMapping();
   SharedMapping(const SharedMapping&) = delete;
   SharedMapping& operator=(const SharedMapping&) = delete;

@@ -368,7 +368,6 @@ TEST_F(CheckpointerTest, IsInertInAForkedChild) {
 TEST_F(CheckpointerTest, OptionsThatCannotBeAreRefused) {
   EXPECT_THROW(Checkpointer({}), Error);
   EXPECT_THROW(Checkpointer({.directory = folder_.path(), .keep = 0}), Error);
-  EXPECT_THROW(Checkpointer({.directory = folder_.path(), .survive = true}), Error);
   std::ofstream(folder_.path() / "file") << "x";
   expect_error(ErrorCode::io, "", [&] { Checkpointer({.directory = folder_.path() / "file"}); });
 }

@@ -150,8 +150,8 @@ class PyCheckpointer {
   PyCheckpoint restore(nb::handle step, nb::handle names, const std::string& source) {
     Entry entry;
     require_home();
-    require_disk(source);
-    const RestoreOptions options{.step = optional_step_of(step), .names = names_of(names)};
+    const RestoreOptions options{
+        .step = optional_step_of(step), .names = names_of(names), .source = source_of(source)};
     const Checkpoint found = without_gil([&] { return core_->restore(options); });
     Builder builder({.allow_pickle = allow_pickle_});
     return {found.step, builder.build(found.state), builder.build(found.metadata), found.source,
@@ -164,8 +164,8 @@ class PyCheckpointer {
                                      bool discard_newer) {
     Entry entry;
     require_home();
-    require_disk(source);
     require_target(state);
+    const auto from = source_of(source);
     // The library waits for them, too, but Ctrl-C would not end that.
     if (discard_newer) wait_in_slices({}, [&](auto slice) { return core_->wait(slice); });
     Walker walker(walking_for_target());
@@ -182,6 +182,7 @@ class PyCheckpointer {
                                 .rename = renaming_by(rename),
                                 .convert = convert,
                                 .per_rank = per_rank_in(state, per_rank_),
+                                .source = from,
                                 .prepare = [&](const Value& merged) {
                                   WithGil gil;
                                   assignment.emplace(state, before, merged, walker.classes());
@@ -276,16 +277,6 @@ class PyCheckpointer {
     }
   }
 
-  void require_disk(const std::string& source) const {
-    if (source == "memory") {
-      fail(ErrorCode::not_found, "no step of {} survives in memory", core_->directory().string());
-    }
-    if (source != "auto" && source != "disk") {
-      fail(ErrorCode::invalid, "source is '{}', and must be one of 'auto', 'memory', 'disk'",
-           source);
-    }
-  }
-
   // Before a state is walked, which runs code of the user's.
   void require_home() const { home_.require("a checkpointer"); }
   WalkOptions walking() const {
@@ -329,15 +320,16 @@ void bind_checkpointer(nb::module_& m) {
       .def(
           "__init__",
           [](PyCheckpointer* self, nb::handle directory, nb::handle keep, const std::string& memory,
-             nb::handle group, double timeout, nb::handle per_rank, bool survive,
-             const std::string& capture, int images, const std::string& when_busy, bool huge_pages,
-             std::optional<int> threads, bool allow_pickle, const std::string& writer,
-             nb::handle max_write_rate) {
+             nb::handle group, double timeout, nb::handle per_rank, nb::handle survive,
+             const std::string& when_no_room, const std::string& capture, int images,
+             const std::string& when_busy, bool huge_pages, std::optional<int> threads,
+             bool allow_pickle, const std::string& writer, nb::handle max_write_rate) {
             Entry entry;
             CheckpointerOptions options{.directory = path_of(directory),
                                         .keep = keep_of(keep),
                                         .memory = memory_of(memory),
-                                        .survive = survive,
+                                        .survive = survive_of(survive),
+                                        .when_no_room = when_no_room_of(when_no_room),
                                         .capture = capture_of(capture),
                                         .images = images,
                                         .when_busy = when_busy_of(when_busy),
@@ -354,10 +346,10 @@ void bind_checkpointer(nb::module_& m) {
           nb::arg("directory"), nb::kw_only(), nb::arg("keep") = nb::none(),
           nb::arg("memory") = "auto", nb::arg("group") = nb::none(), nb::arg("timeout") = 600.0,
           nb::arg("per_rank") = nb::make_tuple(), nb::arg("survive") = false,
-          nb::arg("capture") = "auto", nb::arg("images") = 2, nb::arg("when_busy") = "wait",
-          nb::arg("huge_pages") = false, nb::arg("threads") = nb::none(),
-          nb::arg("allow_pickle") = false, nb::arg("writer") = "auto",
-          nb::arg("max_write_rate") = nb::none())
+          nb::arg("when_no_room") = "error", nb::arg("capture") = "auto", nb::arg("images") = 2,
+          nb::arg("when_busy") = "wait", nb::arg("huge_pages") = false,
+          nb::arg("threads") = nb::none(), nb::arg("allow_pickle") = false,
+          nb::arg("writer") = "auto", nb::arg("max_write_rate") = nb::none())
       .def("save", &PyCheckpointer::save, nb::arg("step").none(), nb::arg("state").none(),
            nb::kw_only(), nb::arg("metadata") = nb::none(), nb::arg("overwrite") = false,
            nb::arg("urgent") = false, docs::kSave)

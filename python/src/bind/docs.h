@@ -28,7 +28,12 @@ per_rank: keys of the state whose values are each process's own (a data loader).
     each process resumes its own; with another number of processes that is an error, or, with
     strict=False, they stay as they are. An RngState is one by itself, and so is what
     understudy.per_rank has marked.
-survive: not supported in this version; must be False.
+survive: True keeps images as files in /dev/shm, a path in that folder in memory (a tmpfs): the
+    newest captured state outlives the process, and the next run resumes from it. It ends with the
+    machine. Needs room there for `images` times the state, and for this process alone.
+when_no_room: what is done where images cannot survive, because the folder in memory cannot be used
+    or is full: 'error', or 'go_on', with images that end with the process; Ticket.metrics() says so
+    under 'memory' and 'survival'.
 capture: 'blocking' copies the state before save() returns; 'overlapped' protects its pages and
     copies them while training goes on, and is an error where that is impossible; 'auto' overlaps
     where that is safe and costs training less. Ticket.capture says which it was, and why.
@@ -94,7 +99,7 @@ inline constexpr auto kRestore = R"(Read a step into new tensors.
 
 step: its number; None: the newest complete one.
 names: only these parts: a name or several, exact or prefixes ('model' takes all below it).
-source: 'disk', or 'auto', which is the same in this version. 'memory' is not supported.
+source: 'memory', only what survived there; 'disk'; 'auto', the newest that is whole.
 raises Error: not_found when there is no such step or name, corrupt when it is damaged (the message
     names the newest other complete step), unsupported when it holds pickles and allow_pickle is
     False.)";
@@ -114,7 +119,9 @@ rename: a dict of prefixes of saved paths, or of keys in them, and their new tex
 convert: True takes tensors of another dtype, converted as ``torch.Tensor.copy_`` does.
 on_damage: what to do when the newest step is damaged: 'error', or 'previous', which takes the
     newest whole one before it. `resumed` lists what was skipped. Without effect with `step`.
-source: 'auto' or 'disk'.
+source: 'memory', only what survived there (see `survive`); 'disk'; 'auto', the newest of both that
+    is whole: what is wrong with newer ones in memory is in `resumed.skipped`, whatever on_damage
+    says. `resumed.source` says which it was; from memory, the step is then written to the disk.
 discard_newer: give up the steps above the one that is resumed, durably, so that a later resume does
     not return to them. Takes the directory's lock.
 
@@ -241,6 +248,8 @@ inline constexpr auto kMetrics = R"(Where the time went, as a dict.
   was on disk (0 for a stage, and until then).
 - ``nbytes``: bytes of the file, its header included.
 - ``memory``, ``writer``: what the image is made of and who wrote, and why nothing better.
+- ``survival``, ``sealed_s``: with `survive`, 'sealed' or why not ('' until that is known), and the
+  seconds from the call until then.
 - ``plan``: 'new'; 'same', the last one after a walk over the state; 'again', without a walk.
 - ``at_once_nbytes``: bytes copied before the call returned; ``faults``: writes that waited for a
   page; ``faults_nbytes``: bytes copied for them.

@@ -70,6 +70,25 @@ OnDamage on_damage_of(const std::string& name) {
   return choose("on_damage", name, kChoices);
 }
 
+Source source_of(const std::string& name) {
+  static constexpr Choice<Source> kChoices[] = {
+      {"auto", Source::automatic}, {"memory", Source::memory}, {"disk", Source::disk}};
+  return choose("source", name, kChoices);
+}
+
+WhenNoRoom when_no_room_of(const std::string& name) {
+  static constexpr Choice<WhenNoRoom> kChoices[] = {{"error", WhenNoRoom::error},
+                                                    {"go_on", WhenNoRoom::go_on}};
+  return choose("when_no_room", name, kChoices);
+}
+
+Survive survive_of(nb::handle survive) {
+  if (PyBool_Check(survive.ptr())) return Survive(survive.is(nb::handle(Py_True)));
+  auto folder = path_of(survive);
+  if (folder.empty()) fail(ErrorCode::invalid, "survive is '', and must be a bool or a folder");
+  return Survive(std::move(folder));
+}
+
 std::int64_t step_of(nb::handle step) {
   if (PyBool_Check(step.ptr()) || !PyIndex_Check(step.ptr())) {
     fail(ErrorCode::invalid, "a step is an int from 0 up, not {} of type {}",

@@ -19,6 +19,10 @@ WriterChoice writer_of(const std::string& name);
 /// Bytes a second; None: no limit.
 std::optional<std::uint64_t> rate_of(nb::handle rate);
 OnDamage on_damage_of(const std::string& name);
+Source source_of(const std::string& name);
+WhenNoRoom when_no_room_of(const std::string& name);
+/// A bool, or the path of a folder in memory.
+Survive survive_of(nb::handle survive);
 
 /// A step: an int that is no bool, from 0 up.
 std::int64_t step_of(nb::handle step);

@@ -28,7 +28,8 @@ void bind_results(nb::module_& m) {
             }
             return skipped;
           },
-          "Newer steps that were damaged, each with the reason.")
+          "Newer steps that were damaged, and what in memory could not be used, each with the "
+          "reason.")
       .def_ro("discarded", &Resumed::discarded, "Newer steps that discard_newer removed.")
       .def_ro("missing", &Resumed::missing,
               "With strict=False: paths of the state that the step lacks. They were left as they "

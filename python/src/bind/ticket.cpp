@@ -84,6 +84,8 @@ nb::dict metrics(const PyTicket& ticket) {
   d["durable_s"] = m.durable_s;
   d["nbytes"] = m.nbytes;
   d["memory"] = m.memory;
+  d["survival"] = m.survival;
+  d["sealed_s"] = m.sealed_s;
   d["plan"] = m.plan;
   d["at_once_nbytes"] = m.at_once_nbytes;
   d["faults"] = m.faults;
