@@ -36,7 +36,9 @@ def again(folder: Path) -> None:
                 assert torch.equal(exp_avg, expected["0.exp_avg"])
                 dist.barrier()
                 counts.append(store.num_keys())
-        assert max(counts) - counts[0] <= 2 * dist.get_world_size(), counts
+        # How much there is depends on how far each rank knows the others to be. Were one message of
+        # each rank left by each save, there would be eight for each rank.
+        assert max(counts) - counts[0] <= 6 * dist.get_world_size(), counts
 
 
 def again_apart(folder: Path) -> None:
