@@ -50,7 +50,9 @@ _SMALL: dict[str, Run] = {
     "stage.steady.small": lambda s, x: stage.bench_steady(
         "small tensors", x, s.roofs, s.repetitions
     ),
-    "drop-in.first.small": lambda s, x: drop_in.bench_first("small tensors", x, s.repetitions),
+    "drop-in.first.small": lambda s, x: drop_in.bench_first(
+        "small tensors", x, s.roofs, s.repetitions
+    ),
     "drop-in.steady.small": lambda s, x: drop_in.bench_steady(
         "small tensors", x, s.roofs, s.repetitions
     ),
@@ -73,7 +75,9 @@ _LARGE: dict[str, Run] = {
     "stage.stopped.large": lambda s, x: stage.bench_blocked(
         "large tensors", x, s.roofs, s.repetitions
     ),
-    "drop-in.first.large": lambda s, x: drop_in.bench_first("large tensors", x, s.repetitions),
+    "drop-in.first.large": lambda s, x: drop_in.bench_first(
+        "large tensors", x, s.roofs, s.repetitions
+    ),
     "drop-in.steady.large": lambda s, x: drop_in.bench_steady(
         "large tensors", x, s.roofs, s.repetitions
     ),
