@@ -29,6 +29,7 @@ from training.supervisor import (
     Event,
     Kill,
     SaveWatch,
+    Worker,
     WorkerFailed,
     run_and_kill,
     run_to_end,
@@ -40,7 +41,7 @@ from training.trainer import FULL, QUICK, Settings
 _ATTEMPTS = 12
 
 # What the demo makes in its folder.
-_RUN, _RACE = "run", "race"
+_RUN, _RACE, _RESTART = "run", "race", "restart"
 _STRAIGHT, _RESUMED = "straight.safetensors", "resumed.safetensors"
 _PICTURE = "step-times.png"
 
@@ -82,6 +83,7 @@ class Demo:
         killed, kill = self.train_and_kill()
         resumed = self.resume(kill)
         self.compare(reference, resumed)
+        self.restart()
         results = self.race()
         picture = self.out / _PICTURE
         draw(picture, killed.events, resumed.events, results)
@@ -188,6 +190,44 @@ class Demo:
         if not same or found or code != 0:
             raise DemoFailed("the resumed run differs from the uninterrupted one")
 
+    def restart(self) -> None:
+        heading("(d) Killed once more: a restart from memory that survived, and one from disk")
+        folder = self.out / _RESTART
+        saved = self._killed_after_save(folder)
+        if saved["survival"] != "sealed":
+            say(f"not shown, because nothing survives here: {saved['survival']}")
+            shutil.rmtree(folder)
+            return
+        say(f"SIGKILL after a save: {saved['nbytes'] / 2**20:.0f} MiB, which would outlive the")
+        say(f"process {saved['sealed_s'] * 1e3:.0f} ms after the call, and a power cut after")
+        say(f"{saved['durable_s'] * 1e3:.0f} ms")
+        rows = []
+        for source in ("memory", "disk"):
+            recorder = self._recorder()
+            run_to_end("training.restart", self._restart_arguments(source, folder), recorder)
+            resumed = recorder.last("resumed")
+            same = resumed["fingerprint"] == saved["fingerprint"]
+            rows.append([source, f"{resumed['seconds'] * 1e3:.0f} ms", _verdict(same)])
+            if not same:
+                raise DemoFailed(f"the state resumed from {source} is not the one that was saved")
+        table(["resumed from", "took, verified", ""], rows)
+        shutil.rmtree(folder)
+
+    def _restart_arguments(self, what: str, folder: Path) -> list[str]:
+        return [what, "--folder", str(folder), *self._flags]
+
+    def _killed_after_save(self, folder: Path) -> Event:
+        """What a process told of its save, before it was killed."""
+        worker = Worker("training.restart", self._restart_arguments("save", folder))
+        try:
+            event = worker.next_event()
+            if event is None:
+                worker.finish()
+                raise DemoFailed("the process that saves told nothing")
+            return event
+        finally:
+            worker.kill()
+
     def race(self) -> list[dict[str, Any]]:
         heading("What a save costs, beside two others, on this state and in this loop")
         folder = self.out / _RACE
@@ -236,7 +276,7 @@ def command_line() -> str:
 def clear(out: Path) -> None:
     """Makes the folder, without what an earlier demo left in it. Touches nothing else."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (_RUN, _RACE):
+    for name in (_RUN, _RACE, _RESTART):
         if (out / name).exists():
             shutil.rmtree(out / name)
     for name in (_STRAIGHT, _RESUMED, _PICTURE):

@@ -26,6 +26,9 @@ def test_demo_is_killed_and_resumes_to_the_last_bit(run: Run, tmp_path: Path) ->
     assert re.search(r"resumed from step \d+", demo.stdout)
     for part in ("model", "optimizer", "schedule", "loader", "journal", "rng"):
         assert re.search(rf"^  {part} .* same$", demo.stdout, re.MULTILINE), part
+    if "nothing survives here" not in demo.stdout:
+        for source in ("memory", "disk"):
+            assert re.search(rf"^  {source} .* ms .* same$", demo.stdout, re.MULTILINE), source
     assert "DIFFERENT" not in demo.stdout
     for way in ("understudy", "torch.save + fsync", "dcp.async_save"):
         assert re.search(rf"^  {re.escape(way)}  .* ms .* s .* ms", demo.stdout, re.MULTILINE), way
