@@ -165,7 +165,8 @@ SealedChecksums Survival::seal_now(const Job& job) {
                                   layout.header_nbytes, sealed.digest);
   std::memcpy(image + format::kPrefixNbytes, header.data() + format::kPrefixNbytes,
               header.size() - format::kPrefixNbytes);
-  std::atomic_thread_fence(std::memory_order_release);
+  // A process that is killed has done all before that in the program's order: the compiler's.
+  std::atomic_signal_fence(std::memory_order_release);
   std::memcpy(image, header.data(), format::kPrefixNbytes);
   // 4. Its exact length; 5. its name.
   contents.image->set_file_length(sealed.nbytes);
