@@ -91,7 +91,7 @@ class Value {
     long_integer,  ///< bytes: an int too long for decimal digits, two's complement, little-endian
     typed,  ///< dict of fields; extra: tuple of texts, the type's name out of a closed list, and
             ///< for a class of the user's its module and its name in it
-    chunk,         ///< tensor: this rank's part of one, see understudy/chunk.h; in no file
+    chunk,  ///< tensor: this rank's part of one, see understudy/chunk.h; in no file
   };
 
   using Pair = std::pair<Value, Value>;  ///< a key and its value

@@ -33,12 +33,19 @@ Survival::Survival(const CheckpointerOptions& options, const RunFolder& run)
       world_(survive::World::of(run.directory())),
       hashers_("us-seal", kHashers, /*low_priority=*/true) {}
 
+// The folder is opened and let go without the mutex: both take the registry of locks, which
+// take_over is called under.
 void Survival::open() {
-  const std::lock_guard lock(mutex_);
-  if (folder_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (folder_) return;
+  }
   try {
-    folder_ = survive::MemoryFolder::open(root_, run_.directory());
+    auto folder = survive::MemoryFolder::open(root_, run_.directory());
+    const std::lock_guard lock(mutex_);
+    folder_ = std::move(folder);
   } catch (const Error& error) {
+    const std::lock_guard lock(mutex_);
     why_not_ = error.what();
     if (!goes_on_) throw;
   }
@@ -221,6 +228,8 @@ void Survival::close() noexcept {
   } catch (const std::exception&) {
     // There is no memory for the task.
   }
+  std::shared_ptr<survive::MemoryFolder> folder;
+  std::vector<memory::Lease> held;
   const std::lock_guard lock(mutex_);
   if (!folder_) return;
   try {
@@ -237,8 +246,8 @@ void Survival::close() noexcept {
   } catch (const std::exception&) {
     // The next run takes or clears what is left.
   }
-  held_.clear();
-  folder_.reset();
+  held.swap(held_);
+  folder.swap(folder_);
   why_not_ = "the checkpointer is closed";
 }
 

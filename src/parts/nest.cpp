@@ -12,9 +12,9 @@ struct Node {
   enum class Type { empty, leaf, dict, list };
   Type type = Type::empty;
   Value leaf;
-  std::vector<std::pair<std::string, Node>> pairs;
-  std::map<std::string, std::size_t> places;  // in pairs
-  std::vector<Node> items;
+  std::vector<std::string> keys;
+  std::map<std::string, std::size_t> places;  // of the keys
+  std::vector<Node> items;                    // a dict's in the order of its keys
 
   void become(Type wanted, const std::string& name) {
     if (type == Type::empty) type = wanted;
@@ -38,9 +38,12 @@ struct Node {
     }
     become(Type::dict, name);
     const auto& key = std::get<std::string>(step);
-    const auto [place, is_new] = places.try_emplace(key, pairs.size());
-    if (is_new) pairs.emplace_back(key, Node());
-    return pairs[place->second].second;
+    const auto [place, is_new] = places.try_emplace(key, keys.size());
+    if (is_new) {
+      keys.push_back(key);
+      items.emplace_back();
+    }
+    return items[place->second];
   }
 
   Value take() {
@@ -55,7 +58,7 @@ struct Node {
       case Type::dict: break;
     }
     Value::Pairs values;
-    for (auto& [key, node] : pairs) values.emplace_back(key, node.take());
+    for (std::size_t i = 0; i < keys.size(); ++i) values.emplace_back(keys[i], items[i].take());
     return Value::dict(std::move(values));
   }
 };

@@ -14,8 +14,8 @@ bool is_one_of(const Value& key, std::span<const std::string> names) {
 
 bool wants(const OwnParts& own, const std::string& part) {
   return own.wanted.empty() || std::ranges::any_of(own.wanted, [&](const std::string& name) {
-    return name == part || name.starts_with(part + ".");
-  });
+           return name == part || name.starts_with(part + ".");
+         });
 }
 
 const Value& part_of(const Value& parts, const std::string& name, int rank,

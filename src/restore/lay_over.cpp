@@ -68,7 +68,8 @@ class Layer {
     Value::Pairs pairs;
     for (const auto& [key, child] : saved.pairs()) {
       const auto found = children.find(id_of(key));
-      pairs.emplace_back(key, visit_part(found != children.end() ? *found->second : Value(), child));
+      pairs.emplace_back(key,
+                         visit_part(found != children.end() ? *found->second : Value(), child));
     }
     return Value::dict(std::move(pairs)).with_kind(saved.kind(), saved.extra());
   }

@@ -22,9 +22,9 @@ std::vector<std::optional<std::string>> PyPeers::exchange(const Exchange& which,
   const std::chrono::duration<double> left = which.deadline - std::chrono::steady_clock::now();
   WithGil gil;
   try {
-    const nb::object given = object().attr("exchange")(
-        static_cast<int>(which.lane), which.number, static_cast<int>(which.want), left.count(),
-        nb::bytes(mine.data(), mine.size()));
+    const nb::object given = object().attr("exchange")(static_cast<int>(which.lane), which.number,
+                                                       static_cast<int>(which.want), left.count(),
+                                                       nb::bytes(mine.data(), mine.size()));
     std::vector<std::optional<std::string>> messages;
     for (const nb::handle message : given) {
       auto& taken = messages.emplace_back();

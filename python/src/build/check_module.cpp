@@ -100,8 +100,7 @@ std::optional<OwnTensor> tensor_of(const Torch& torch, nb::handle object) {
   OwnTensor own;
   const bool is_dtensor = dtensor_type().is_valid() && nb::isinstance(object, dtensor_type());
   const bool is_plain = object.type().attr("__torch_dispatch__").is(torch.plain_dispatch);
-  own.is_dense = (is_plain || is_dtensor) &&
-                 object.attr("layout").is(torch.strided) &&
+  own.is_dense = (is_plain || is_dtensor) && object.attr("layout").is(torch.strided) &&
                  !nb::cast<bool>(object.attr("is_quantized"));
   own.dtype = text_of(nb::str(nb::object(object.attr("dtype"))));
   own.dtype = own.dtype.substr(own.dtype.find('.') + 1);

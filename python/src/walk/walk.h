@@ -136,7 +136,7 @@ class Walker {
   WalkOptions options_;
   const Torch* torch_;
   const Numpy* numpy_;
-  const nb::handle dtensor_;  // the type; null where nobody has imported it
+  const nb::handle dtensor_;       // the type; null where nobody has imported it
   std::shared_ptr<Refs> sources_;  // what tensors of the state lie over
   std::shared_ptr<Refs> copies_;   // deep copies, which outlive the walk
   nb::object deepcopy_;
