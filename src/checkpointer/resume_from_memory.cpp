@@ -41,12 +41,14 @@ ResumeTools CheckpointerState::resume_tools(const os::Directory& directory,
 
 namespace {
 
-std::string list_of(const std::vector<ResumeReport::Skipped>& skipped) {
-  std::string text;
+[[noreturn]] void fail_without_survivor(const RunFolder& run,
+                                        const std::vector<ResumeReport::Skipped>& skipped) {
+  std::string reasons;
   for (const auto& one : skipped) {
-    text += format_text("; step {}: {}", one.step, one.reason);
+    reasons += format_text("; step {}: {}", one.step, one.reason);
   }
-  return text;
+  fail(ErrorCode::not_found, "nothing whole of {} has survived in memory{}", run.path().native(),
+       reasons);
 }
 
 }  // namespace
@@ -100,8 +102,7 @@ std::optional<Checkpoint> CheckpointerState::restore_from_memory(const RestoreOp
     }
   }
   if (how.source != Source::memory) return {};
-  fail(ErrorCode::not_found, "nothing whole of {} has survived in memory{}",
-       folder_.path().native(), list_of(skipped));
+  fail_without_survivor(folder_, skipped);
 }
 
 std::optional<std::int64_t> CheckpointerState::resume_from_memory(
@@ -130,10 +131,7 @@ std::optional<std::int64_t> CheckpointerState::resume_from_memory(
       ours.push_back({one.step, "in memory: " + e.reason()});
     }
   }
-  if (how.source == Source::memory) {
-    fail(ErrorCode::not_found, "nothing whole of {} has survived in memory{}",
-         folder_.path().native(), list_of(ours));
-  }
+  if (how.source == Source::memory) fail_without_survivor(folder_, ours);
   skipped.insert(skipped.end(), ours.begin(), ours.end());
   return {};
 }

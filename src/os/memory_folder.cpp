@@ -22,13 +22,12 @@ bool is_in_memory(const Directory& directory) {
   return static_cast<std::uint64_t>(found.f_type) == TMPFS_MAGIC;
 }
 
-Room room_in(const Directory& directory) {
+std::uint64_t room_in(const Directory& directory) {
   struct statvfs found {};
   if (uninterrupted([&] { return fstatvfs(directory.fd(), &found); }) != 0) {
     fail_call("look at the file system of", directory.name(), errno);
   }
-  const std::uint64_t unit = found.f_frsize;
-  return {std::uint64_t{found.f_bavail} * unit, std::uint64_t{found.f_blocks} * unit};
+  return std::uint64_t{found.f_bavail} * found.f_frsize;
 }
 
 uid_t this_user() noexcept {

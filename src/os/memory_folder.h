@@ -13,12 +13,8 @@ namespace understudy::os {
 /// Whether what lies there lies in memory: a tmpfs, which ends with the machine.
 bool is_in_memory(const Directory& directory);
 
-/// Bytes that can still be written there, and in all.
-struct Room {
-  std::uint64_t free_nbytes = 0;
-  std::uint64_t all_nbytes = 0;
-};
-Room room_in(const Directory& directory);
+/// Bytes that can still be written there.
+std::uint64_t room_in(const Directory& directory);
 
 /// Whose files this process makes.
 uid_t this_user() noexcept;

@@ -186,7 +186,7 @@ memory::ImageFile MemoryFolder::make_file(std::uint64_t nbytes) {
       // Somebody has tidied up.
     }
   });
-  const auto free = os::room_in(directory()).free_nbytes;
+  const auto free = os::room_in(directory());
   const auto fail_full = [&] {
     fail(ErrorCode::no_space,
          "an image of {} bytes does not fit into {}: {} bytes are free there, {} are missing",
